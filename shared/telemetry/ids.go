@@ -21,6 +21,16 @@ type (
 	AgentID    uint32
 )
 
+// Source says where in the tree rows come from. The collector fills it from the
+// agent's certificate and the control store, never from what the agent sends.
+type Source struct {
+	Tenant   TenantID
+	Customer CustomerID
+	Site     SiteID
+	PBX      PBXID
+	Agent    AgentID
+}
+
 // ItemID identifies something an agent observes: a target, a trunk, an SBC, a
 // service. It is a hash of what makes the thing itself, so it survives restarts
 // and needs no coordination.
