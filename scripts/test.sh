@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Runs the tests. "all" installs what they need first (Debian packages by name, npm and
+# Go modules) and fails when a real peer is missing; "fast" uses what is there and skips
+# what needs a peer, the engine or a browser.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mode=${1:-all}
+mkdir -p artifacts
+started=$SECONDS
+
+step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
+
+packages=(chromium clickhouse-server curl ca-certificates gcc libc6-dev dpkg procps)
+
+install_packages() {
+	local missing=() p
+	for p in "${packages[@]}"; do
+		dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
+	done
+	((${#missing[@]})) || return 0
+	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+		echo "sidetone: the tests need these Debian packages: ${missing[*]}. Install them, run as root, or use 'make test-fast'." >&2
+		exit 1
+	fi
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends "${missing[@]}" >artifacts/apt.log 2>&1 ||
+		{ tail -n 20 artifacts/apt.log >&2; exit 1; }
+}
+
+step "prerequisites"
+scripts/need.sh go node npm
+if [ "$mode" = all ]; then
+	install_packages
+	scripts/fetch-engine.sh build/engine
+	export SIDETONE_REQUIRE_ENGINE=1 SIDETONE_REQUIRE_CLICKHOUSE=1
+	export SIDETONE_ENGINE_LIB=$PWD/build/engine/libchdb.so
+fi
+
+step "web pages: build, types, tests"
+make --no-print-directory web
+(cd collector/web/app && npm run --silent check && npm test --silent)
+
+step "format, vet, static checks"
+scripts/check.sh
+
+step "Go tests, race detector on"
+go test -race -timeout 12m work
+
+step "modules by themselves (workspace off)"
+for m in shared agent collector; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...); done
+
+step "cross-builds of the agent"
+for target in windows/amd64 linux/arm64; do
+	GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go build -trimpath -o /dev/null ./agent/cmd/sidetone-agent
+	echo "  $target ok"
+done
+
+if [ "$mode" = all ]; then
+	step "programs and packages"
+	make --no-print-directory build
+	scripts/packages.sh
+	step "end to end"
+	(cd collector && go test -tags e2e -timeout 15m -count=1 -v ./e2e)
+fi
+step "done"
