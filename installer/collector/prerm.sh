@@ -1,0 +1,9 @@
+#!/bin/sh
+set -e
+case "$1" in
+remove | deconfigure)
+	if [ -d /run/systemd/system ]; then
+		systemctl disable --now sidetone-collector.service >/dev/null 2>&1 || true
+	fi
+	;;
+esac
