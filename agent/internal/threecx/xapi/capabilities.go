@@ -15,6 +15,8 @@ const refusalMemory = time.Hour
 type capabilities struct {
 	mu   sync.Mutex
 	gone map[threecx.Path]refusal // guarded by mu
+	// version of the PBX that refused; guarded by mu
+	version string
 }
 
 type refusal struct {
@@ -53,4 +55,14 @@ func (c *capabilities) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.gone)
+}
+
+// sawVersion forgets the refusals of another version.
+func (c *capabilities) sawVersion(version string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.version != "" && c.version != version {
+		clear(c.gone)
+	}
+	c.version = version
 }

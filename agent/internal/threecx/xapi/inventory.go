@@ -12,10 +12,10 @@ import (
 
 // userAnswer has no field for names, addresses or secrets of a user.
 type userAnswer struct {
-	Id                   num //nolint:revive // the vendor's spelling
-	IsRegistered         flag
-	Enabled              flag
-	QueueStatus          text
+	Id           num //nolint:revive // the vendor's spelling
+	IsRegistered flag
+	Enabled      flag
+	QueueStatus  text
 }
 
 type systemExtensionAnswer struct {

@@ -37,6 +37,7 @@ func (c *Client) SystemStatus(ctx context.Context) (telemetry.PBXStatus, error) 
 		return telemetry.PBXStatus{}, threecx.Errorf(threecx.ErrNot3CX, nil,
 			"%s names neither version nor FQDN: is this a 3CX v20?", threecx.PathStatus)
 	}
+	c.caps.sawVersion(string(v.Version))
 	return telemetry.PBXStatus{
 		Observed: telemetry.MS(a.at), State: telemetry.PBXOK,
 		AnswerMS: uint32(min(a.took.Milliseconds(), 1<<31)),
@@ -63,7 +64,7 @@ func clockOffset(a *answer) *int64 {
 		return nil
 	}
 	middle := a.at.Add(-a.took / 2)
-	ms := date.Add(500*time.Millisecond).Sub(middle).Round(time.Second).Milliseconds()
+	ms := date.Add(500 * time.Millisecond).Sub(middle).Round(time.Second).Milliseconds()
 	return &ms
 }
 
