@@ -1,0 +1,252 @@
+// Package config reads the collector's file (TOML) once, strictly: an unknown key is
+// an error, and all mistakes are reported together, each with its path. Flags and
+// environment variables override the file; that merging is the command's matter.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"sidetone/collector/internal/notify"
+)
+
+// Config is what an operator chooses. The zero value of a field means its default.
+type Config struct {
+	// DataDir holds the control store, the CA's keys and the embedded engine's data.
+	DataDir string `toml:"data_dir"`
+	// Agents is where agents connect (UDP), Web the pages and the API (TCP, HTTPS),
+	// Reflector where STAMP and STUN are answered (UDP). host:port, the host may be empty.
+	Agents    string `toml:"agents"`
+	Web       string `toml:"web"`
+	Reflector string `toml:"reflector"`
+	// Public is the host name or address by which agents and browsers reach this
+	// machine. Tokens and certificates carry it.
+	Public string `toml:"public"`
+	// ClickHouse is "embedded" or a DSN such as clickhouse://user:password@host:9000/sidetone.
+	ClickHouse string `toml:"clickhouse"`
+	// Control is "sqlite" (a file in DataDir).
+	Control string `toml:"control"`
+	// EngineLib is the path of libchdb.so; empty searches the usual places.
+	EngineLib string `toml:"engine_lib"`
+	// WebCert and WebKey are a PEM certificate and key for the pages; both empty means
+	// a certificate of the collector's own CA.
+	WebCert string `toml:"web_cert"`
+	WebKey  string `toml:"web_key"`
+
+	Log      Log                    `toml:"log"`
+	Outbound Outbound               `toml:"outbound"`
+	Channels []notify.ChannelConfig `toml:"channel"`
+}
+
+// Log says how much is written and in which form.
+type Log struct {
+	Level  string `toml:"level"`  // debug, info, warn, error
+	Format string `toml:"format"` // text or json
+}
+
+// Outbound guards addresses that operators give, such as webhooks.
+type Outbound struct {
+	// Allow lists networks that may be reached although they are private, e.g. "10.0.0.0/8".
+	Allow []string `toml:"allow"`
+}
+
+// Defaults, for a collector on a machine of its own.
+const (
+	DefaultDataDir    = "/var/lib/sidetone-collector"
+	DefaultAgents     = ":443"
+	DefaultWeb        = ":443"
+	DefaultReflector  = ":862"
+	DefaultClickHouse = "embedded"
+	DefaultControl    = "sqlite"
+)
+
+// Mistakes is every fault of a configuration, each with its path.
+type Mistakes []string
+
+func (m Mistakes) Error() string {
+	if len(m) == 1 {
+		return m[0]
+	}
+	return fmt.Sprintf("%d mistakes:\n  %s", len(m), strings.Join(m, "\n  "))
+}
+
+// Load reads the file; path "" gives the zero Config. It reports what the file's form
+// allows to say; Validate judges the values after flags were merged in.
+func Load(path string) (Config, error) {
+	var c Config
+	if path == "" {
+		return c, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("read configuration: %w", err)
+	}
+	dec := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, mistakes(err, text))
+	}
+	return c, nil
+}
+
+// mistakes turns the decoder's errors into sentences with paths and lines. The strict
+// decoder stops at the first wrong type, so the unknown keys are asked for apart.
+func mistakes(err error, text []byte) error {
+	var out Mistakes
+	var strict *toml.StrictMissingError
+	if errors.As(err, &strict) {
+		for _, e := range strict.Errors {
+			row, _ := e.Position()
+			out = append(out, fmt.Sprintf("%s (line %d): there is no such setting", strings.Join(e.Key(), "."), row))
+		}
+		return out
+	}
+	var de *toml.DecodeError
+	if errors.As(err, &de) {
+		row, col := de.Position()
+		where := fmt.Sprintf("line %d, column %d", row, col)
+		if key := strings.Join(de.Key(), "."); key != "" {
+			where = key + " (" + where + ")"
+		}
+		out = append(out, where+": "+strings.TrimPrefix(de.Error(), "toml: "))
+		return append(out, unknownKeys(text)...)
+	}
+	return err
+}
+
+func unknownKeys(text []byte) Mistakes {
+	var any map[string]any
+	if toml.Unmarshal(text, &any) != nil {
+		return nil // not TOML at all: the first error says so
+	}
+	known := map[string]bool{}
+	for _, k := range []string{"data_dir", "agents", "web", "reflector", "public", "clickhouse", "control",
+		"engine_lib", "web_cert", "web_key", "log", "outbound", "channel"} {
+		known[k] = true
+	}
+	var out Mistakes
+	for k := range any {
+		if !known[k] {
+			out = append(out, k+": there is no such setting")
+		}
+	}
+	return out
+}
+
+// Default fills what is empty.
+func (c *Config) Default() {
+	set := func(p *string, v string) {
+		if *p == "" {
+			*p = v
+		}
+	}
+	set(&c.DataDir, DefaultDataDir)
+	set(&c.Agents, DefaultAgents)
+	set(&c.Web, DefaultWeb)
+	set(&c.Reflector, DefaultReflector)
+	set(&c.ClickHouse, DefaultClickHouse)
+	set(&c.Control, DefaultControl)
+	set(&c.Log.Level, "info")
+	set(&c.Log.Format, "text")
+	if c.Public == "" {
+		c.Public = publicName(c.Agents)
+	}
+}
+
+// publicName is the host of the agents' address when that is a real one, else this
+// machine's name.
+func publicName(agents string) string {
+	host, _, err := net.SplitHostPort(agents)
+	if err == nil && host != "" {
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.IsUnspecified() {
+			return host
+		}
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
+}
+
+// Validate returns all mistakes, or nil. Call it after Default.
+func (c *Config) Validate() error {
+	var m Mistakes
+	bad := func(path, format string, a ...any) { m = append(m, path+": "+fmt.Sprintf(format, a...)) }
+	for _, a := range []struct{ path, value string }{{"agents", c.Agents}, {"web", c.Web}, {"reflector", c.Reflector}} {
+		if _, _, err := net.SplitHostPort(a.value); err != nil {
+			bad(a.path, "%q is not host:port (the host may be empty, as in \":443\")", a.value)
+		}
+	}
+	if strings.ContainsAny(c.Public, "/ ") {
+		bad("public", "%q is not a host name or address: leave out scheme and path", c.Public)
+	}
+	if !filepath.IsAbs(c.DataDir) {
+		bad("data_dir", "%q is not an absolute path", c.DataDir)
+	}
+	if c.ClickHouse != "embedded" && !strings.HasPrefix(c.ClickHouse, "clickhouse://") {
+		bad("clickhouse", "neither \"embedded\" nor a DSN that begins with clickhouse://")
+	}
+	if c.Control != "sqlite" {
+		bad("control", "%q is not known: \"sqlite\" is the control store of this version", c.Control)
+	}
+	if (c.WebCert == "") != (c.WebKey == "") {
+		bad("web_cert", "web_cert and web_key go together: give both or neither")
+	}
+	switch c.Log.Level {
+	case "debug", "info", "warn", "error":
+	default:
+		bad("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		bad("log.format", "%q is neither text nor json", c.Log.Format)
+	}
+	if _, err := c.Outbound.Prefixes(); err != nil {
+		m = append(m, err.Error())
+	}
+	m = append(m, c.channelMistakes()...)
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+func (c *Config) channelMistakes() Mistakes {
+	var m Mistakes
+	seen := map[string]int{}
+	for i, ch := range c.Channels {
+		for _, err := range ch.Validate() {
+			m = append(m, fmt.Sprintf("channel[%d].%v", i, err))
+		}
+		if j, twice := seen[ch.Name]; twice && ch.Name != "" {
+			m = append(m, fmt.Sprintf("channel[%d].name: %q is already the name of channel[%d]", i, ch.Name, j))
+		}
+		seen[ch.Name] = i
+	}
+	return m
+}
+
+// Prefixes parses the allowed networks.
+func (o Outbound) Prefixes() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	var m Mistakes
+	for i, s := range o.Allow {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			m = append(m, fmt.Sprintf("outbound.allow[%d]: %q is not a network such as 10.0.0.0/8", i, s))
+			continue
+		}
+		out = append(out, p)
+	}
+	if len(m) > 0 {
+		return nil, m
+	}
+	return out, nil
+}
