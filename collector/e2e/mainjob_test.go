@@ -197,53 +197,55 @@ func browse(t *testing.T, d *demo) {
 	ctx, cancel = context.WithTimeout(ctx, 120*time.Second)
 	defer cancel()
 
-	run := func(what string, actions ...chromedp.Action) {
+	fail := func(what string, err error) {
 		t.Helper()
-		if err := chromedp.Run(ctx, actions...); err != nil {
-			var shot []byte
-			_ = chromedp.Run(ctx, chromedp.FullScreenshot(&shot, 90)) // for the person who looks into the failure
-			_ = os.WriteFile(artifact(t, "failure.png"), shot, 0o644)
-			t.Fatalf("%s: %v", what, err)
+		shot, _ := chromedp.Run(ctx, chromedp.FullScreenshot(90)) // for the person who looks into the failure
+		_ = os.WriteFile(artifact(t, "failure.png"), shot, 0o644)
+		t.Fatalf("%s: %v", what, err)
+	}
+	do := func(what string, actions ...chromedp.Action[chromedp.Void]) {
+		t.Helper()
+		if err := chromedp.Do(ctx, actions...); err != nil {
+			fail(what, err)
 		}
 	}
-	run("sign in",
+	number := func(expression string) int {
+		t.Helper()
+		n, err := chromedp.Run(ctx, chromedp.Evaluate[int](expression))
+		if err != nil {
+			fail(expression, err)
+		}
+		return n
+	}
+	do("sign in",
 		chromedp.Navigate("https://"+d.web+"/"),
 		chromedp.WaitVisible(`[data-testid=signin-form]`),
 		chromedp.SendKeys(`[data-testid=signin-form] input[type=email]`, "owner@demo.example"),
-		chromedp.SendKeys(`[data-testid=signin-form] input[type=password]`, strings.TrimSpace(string(password))),
-		chromedp.Submit(`[data-testid=signin-form]`),
+		chromedp.SendKeys(`[data-testid=signin-form] input[type=password]`, strings.TrimSpace(string(password))+"\r"),
 		chromedp.WaitVisible(`[data-testid^=fleet-row-]`))
 	shoot(t, ctx, "fleet.png")
 
-	run("site page", chromedp.Evaluate(`document.querySelector('[data-testid^=fleet-row-] a').click()`, nil),
-		chromedp.WaitVisible(`[data-testid^=chart-]`))
-	var points int
-	eventually(t, 60*time.Second, "a chart with data", func() bool {
-		run("read the chart", chromedp.Evaluate(
-			`Math.max(0, ...[...document.querySelectorAll('[data-testid^=chart-]')].map(e => Number(e.dataset.points || 0)))`, &points))
-		return points > 0
-	})
-	var trunks, canvases int
-	run("read the page", chromedp.Evaluate(`document.querySelectorAll('[data-testid^=trunk-]').length`, &trunks),
-		chromedp.Evaluate(`document.querySelectorAll('[data-testid^=chart-] canvas').length`, &canvases))
+	do("site page", chromedp.Click(`[data-testid^=fleet-row-] a`), chromedp.WaitVisible(`[data-testid^=chart-]`))
+	points := func() int {
+		return number(`Math.max(0, ...[...document.querySelectorAll('[data-testid^=chart-]')].map(e => Number(e.dataset.points || 0)))`)
+	}
+	eventually(t, 60*time.Second, "a chart with data", func() bool { return points() > 0 })
+	trunks := number(`document.querySelectorAll('[data-testid^=trunk-]').length`)
+	canvases := number(`document.querySelectorAll('[data-testid^=chart-] canvas').length`)
 	if trunks == 0 || canvases == 0 {
 		t.Errorf("the site page shows %d trunks and %d charts", trunks, canvases)
 	}
-	before := points
-	eventually(t, 40*time.Second, "the chart grows by itself", func() bool {
-		run("read the chart", chromedp.Evaluate(
-			`Math.max(0, ...[...document.querySelectorAll('[data-testid^=chart-]')].map(e => Number(e.dataset.points || 0)))`, &points))
-		return points > before
-	})
+	before := points()
+	eventually(t, 40*time.Second, "the chart grows by itself", func() bool { return points() > before })
 	shoot(t, ctx, "site.png")
-	t.Logf("site page: %d trunks, %d charts, up to %d points", trunks, canvases, points)
+	t.Logf("site page: %d trunks, %d charts, up to %d points", trunks, canvases, points())
 }
 
 // shoot keeps a screenshot as an artefact of the test run.
 func shoot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
-	var png []byte
-	if err := chromedp.Run(ctx, chromedp.FullScreenshot(&png, 100)); err != nil {
+	png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	if err != nil {
 		t.Fatal(err)
 	}
 	path := artifact(t, name)
