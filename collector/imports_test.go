@@ -59,7 +59,10 @@ var siblings = map[string][]string{
 }
 
 // anyone may be imported by every part.
-var anyone = []string{"authz"}
+var anyone = []string{
+	"authz",    // who may see what is an argument everywhere
+	"throttle", // a leaf: token buckets in a bounded table, against guessing
+}
 
 // everything is the one package that knows every other.
 const everything = "collectord"
