@@ -12,8 +12,11 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
+
+	"sidetone/collector/internal/authz"
 )
 
 //go:embed migrations/*.sql
@@ -42,7 +45,8 @@ func New(db *sql.DB, d Dialect) *DB { return &DB{sql: db, dialect: d} }
 func (d *DB) Close() error { return d.sql.Close() }
 
 // Migrate brings the schema up to this program's version. Each migration is one
-// transaction. A schema newer than the program is refused.
+// transaction. A schema newer than the program is refused. Two programs may start
+// at once: the name is claimed in the transaction of its migration.
 func (d *DB) Migrate(ctx context.Context) error {
 	const table = `CREATE TABLE IF NOT EXISTS schema_migration (name TEXT PRIMARY KEY, applied_ms BIGINT NOT NULL)`
 	if _, err := d.sql.ExecContext(ctx, table); err != nil {
@@ -52,17 +56,13 @@ func (d *DB) Migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := make(map[string]bool, len(names))
-	for _, name := range names {
-		known[name] = true
-	}
 	done, err := d.applied(ctx)
 	if err != nil {
 		return err
 	}
 	for name := range done {
-		if !known[name] {
-			return fmt.Errorf("control store has migration %s, which this version does not know: use the newer collector, or restore the backup made before the upgrade", name)
+		if !slices.Contains(names, name) {
+			return &NewerSchemaError{Migration: name}
 		}
 	}
 	for _, name := range names { // Glob sorts
@@ -76,6 +76,13 @@ func (d *DB) Migrate(ctx context.Context) error {
 	return nil
 }
 
+// NewerSchemaError says that a later version of the collector has used the store.
+type NewerSchemaError struct{ Migration string }
+
+func (e *NewerSchemaError) Error() string {
+	return fmt.Sprintf("control store has migration %s, which this version does not know: use the newer collector, or restore the backup made before the upgrade", e.Migration)
+}
+
 func (d *DB) applied(ctx context.Context) (map[string]bool, error) {
 	rows, err := d.sql.QueryContext(ctx, `SELECT name FROM schema_migration`)
 	if err != nil {
@@ -86,7 +93,7 @@ func (d *DB) applied(ctx context.Context) (map[string]bool, error) {
 	for rows.Next() {
 		var name string
 		if err := rows.Scan(&name); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read schema_migration: %w", err)
 		}
 		done[name] = true
 	}
@@ -100,11 +107,11 @@ func (d *DB) apply(ctx context.Context, name string) error {
 	}
 	body := strings.NewReplacer("{{id}}", d.dialect.IDColumn, "{{blob}}", d.dialect.BlobType).Replace(string(text))
 	return d.inTx(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, body); err != nil {
-			return err
+		const claim = `INSERT INTO schema_migration (name, applied_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`
+		if n, err := affected(tx.ExecContext(ctx, claim, name, time.Now().UnixMilli())); err != nil || n == 0 {
+			return err // no row: another program was faster
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO schema_migration (name, applied_ms) VALUES ($1, $2)`,
-			name, time.Now().UnixMilli())
+		_, err := tx.ExecContext(ctx, body)
 		return err
 	})
 }
@@ -119,5 +126,65 @@ func (d *DB) inTx(ctx context.Context, fn func(*sql.Tx) error) error {
 		_ = tx.Rollback() // the error of fn is the one that matters
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// affected is the number of rows that a statement changed.
+func affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// each runs fn on every row of a query; fn scans.
+func (d *DB) each(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
+	rows, err := d.sql.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// inScope is the condition that keeps a query inside the scope; column is the one
+// with the tenant's id. The arguments it needs are appended to args.
+func inScope(scope authz.Scope, column string, args []any) (string, []any) {
+	if scope.All() {
+		return "1 = 1", args
+	}
+	ids := scope.TenantIDs()
+	if len(ids) == 0 {
+		return "1 = 0", args
+	}
+	marks := make([]string, len(ids))
+	for i, id := range ids {
+		args = append(args, int64(id))
+		marks[i] = fmt.Sprintf("$%d", len(args))
+	}
+	return column + " IN (" + strings.Join(marks, ", ") + ")", args
+}
+
+// ms is how times are stored; the zero time is 0.
+func ms(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// fromMS reads a stored time, in UTC.
+func fromMS(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(n).UTC()
 }

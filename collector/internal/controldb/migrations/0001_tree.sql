@@ -28,21 +28,25 @@ CREATE TABLE pbx (
 	version    TEXT NOT NULL DEFAULT '',
 	created_ms BIGINT NOT NULL
 );
+CREATE INDEX pbx_site ON pbx (site_id);
 
 -- One agent watches one PBX; both are created when the agent enrols.
 CREATE TABLE agent (
 	id           {{id}},
 	pbx_id       BIGINT NOT NULL REFERENCES pbx (id),
 	enrolment_id TEXT NOT NULL UNIQUE,
+	token_id     TEXT NOT NULL, -- of enrolment_token, which may be gone by now
 	hostname     TEXT NOT NULL DEFAULT '',
 	os           TEXT NOT NULL DEFAULT '',
 	arch         TEXT NOT NULL DEFAULT '',
 	version      TEXT NOT NULL DEFAULT '',
-	generation   BIGINT NOT NULL DEFAULT 1,
+	generation   BIGINT NOT NULL DEFAULT 1, -- the newest one given out
+	used         SMALLINT NOT NULL DEFAULT 0, -- 1: the newest one was presented
 	revoked_ms   BIGINT,
 	created_ms   BIGINT NOT NULL,
 	last_seen_ms BIGINT NOT NULL DEFAULT 0
 );
+CREATE INDEX agent_pbx ON agent (pbx_id);
 
 -- Only the hash of the secret is kept.
 CREATE TABLE enrolment_token (
@@ -70,3 +74,4 @@ CREATE TABLE login_session (
 	last_seen_ms BIGINT NOT NULL,
 	remote       TEXT NOT NULL DEFAULT ''
 );
+CREATE INDEX login_session_user ON login_session (user_id);

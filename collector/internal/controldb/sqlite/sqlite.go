@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -16,6 +17,9 @@ import (
 // Open opens or creates the file at path: write-ahead log, full sync, foreign keys on,
 // writers wait for each other instead of failing. Call Migrate before use.
 func Open(path string) (*controldb.DB, error) {
+	if err := private(path); err != nil {
+		return nil, fmt.Errorf("open control store %s: %w", path, err)
+	}
 	q := url.Values{}
 	for _, p := range []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"} {
 		q.Add("_pragma", p)
@@ -36,6 +40,16 @@ func Open(path string) (*controldb.DB, error) {
 		BlobType: "BLOB",
 		IsUnique: isUnique,
 	}), nil
+}
+
+// private creates the file or takes it from other users: hashes of passwords and
+// tokens lie in it. SQLite gives its side files (-wal, -shm) the same mode.
+func private(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o600), f.Close())
 }
 
 func isUnique(err error) bool {
