@@ -1,0 +1,155 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"sidetone/shared/wire"
+)
+
+// DialConfig says whom to connect to and as whom.
+type DialConfig struct {
+	Addr string // host:port
+	// TLS has roots, client certificate and server name; link adds the protocol.
+	TLS *tls.Config
+	Log zerolog.Logger
+}
+
+const (
+	// maxAddrs bounds the addresses of a name that are tried.
+	maxAddrs = 4
+	// refusalTime is how long an ICMP "port unreachable" is waited for.
+	refusalTime = 2 * time.Second
+	// enrolTime bounds a whole enrolment.
+	enrolTime = 30 * time.Second
+)
+
+// Dial connects an enrolled agent to a collector. The error is a *DialError, or
+// that of ctx.
+func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
+	return dial(ctx, cfg, wire.ALPNLink)
+}
+
+// Enrol makes the one exchange of an agent that wants an identity. A refusal by
+// the collector is not an error: it stands in the response.
+func Enrol(ctx context.Context, addr string, tlsc *tls.Config, req wire.EnrolRequest) (wire.EnrolResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, enrolTime)
+	defer cancel()
+	conn, err := dial(ctx, DialConfig{Addr: addr, TLS: tlsc, Log: zerolog.Nop()}, wire.ALPNEnrol)
+	if err != nil {
+		return wire.EnrolResponse{}, err
+	}
+	defer func() { _ = conn.CloseWith(wire.CloseShutdown, "") }()
+	if err := conn.Send(ctx, req); err != nil {
+		return wire.EnrolResponse{}, fmt.Errorf("send enrolment request to %s: %w", addr, err)
+	}
+	msg, err := conn.Recv(ctx)
+	if err != nil {
+		return wire.EnrolResponse{}, fmt.Errorf("read enrolment response of %s: %w", addr, err)
+	}
+	resp, ok := msg.(*wire.EnrolResponse)
+	if !ok {
+		return wire.EnrolResponse{}, &DialError{Kind: KindProtocol, Addr: addr, Cause: fmt.Errorf("a %T instead of an enrolment response", msg)}
+	}
+	return *resp, nil
+}
+
+func dial(ctx context.Context, cfg DialConfig, alpn string) (*Conn, error) {
+	addrs, err := resolve(ctx, cfg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range addrs {
+		var conn *Conn
+		conn, err = dialQUIC(ctx, cfg.Addr, a, cfg, alpn)
+		if err == nil {
+			return conn, nil
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if i < len(addrs)-1 {
+			cfg.Log.Debug().Str("addr", a.String()).Err(err).Msg("trying the next address")
+		}
+	}
+	return nil, err
+}
+
+// resolve gives the addresses of host:port in the order of trying.
+func resolve(ctx context.Context, addr string) ([]*net.UDPAddr, error) {
+	host, port, err := net.SplitHostPort(addr)
+	n, perr := strconv.ParseUint(port, 10, 16)
+	if err = errors.Join(err, perr); err != nil {
+		return nil, &DialError{Kind: KindResolve, Addr: addr, Cause: err, Advice: "the address must be host:port"}
+	}
+	var ips []netip.Addr
+	if ip, perr := netip.ParseAddr(host); perr == nil {
+		ips = []netip.Addr{ip}
+	} else if ips, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, &DialError{Kind: KindResolve, Addr: addr, Cause: err,
+			Advice: "check the name, and the DNS servers of this machine"}
+	}
+	if len(ips) == 0 {
+		return nil, &DialError{Kind: KindResolve, Addr: addr, Advice: "the name has no address"}
+	}
+	var out []*net.UDPAddr
+	for _, ip := range ips[:min(len(ips), maxAddrs)] {
+		out = append(out, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(n))))
+	}
+	return out, nil
+}
+
+// watchRefusal ends the returned context when the host says that nobody listens
+// on the port. The QUIC socket is not connected, so it would never hear that: a
+// second socket is, and sends one byte, which a collector ignores.
+func watchRefusal(ctx context.Context, addr *net.UDPAddr) (context.Context, *atomic.Bool, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	refused := new(atomic.Bool)
+	probe, err := net.DialUDP("udp", nil, addr)
+	if err != nil {
+		return ctx, refused, cancel
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = probe.SetDeadline(time.Now().Add(refusalTime))
+		if _, err := probe.Write([]byte{0}); err != nil {
+			return
+		}
+		if _, err := probe.Read(make([]byte, 1)); isRefused(err) {
+			refused.Store(true)
+			cancel()
+		}
+	}()
+	return ctx, refused, func() {
+		_ = probe.Close()
+		<-done
+		cancel()
+	}
+}
+
+func refusedError(addr string, cause error) error {
+	return &DialError{Kind: KindRefused, Addr: addr, Cause: fmt.Errorf("port unreachable (%w)", cause),
+		Advice: "no collector listens there, or a firewall rejects UDP: check that the collector runs, and the port"}
+}
+
+// strictTLS asks for TLS 1.3; resumption is off, because a resumed connection does
+// not prove the certificate again.
+func strictTLS(c *tls.Config) *tls.Config {
+	c.MinVersion = tls.VersionTLS13
+	c.SessionTicketsDisabled = true
+	c.ClientSessionCache = nil
+	return c
+}

@@ -1,0 +1,111 @@
+package link
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+)
+
+// ClosedError says that one side has closed the connection on purpose.
+type ClosedError struct {
+	Code   string // one of wire's Close codes
+	Reason string
+	Local  bool // this side did
+}
+
+func (e *ClosedError) Error() string {
+	who := "by the peer"
+	if e.Local {
+		who = "by this side"
+	}
+	s := fmt.Sprintf("connection closed %s (%s)", who, e.Code)
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	return s
+}
+
+// LostError says that the connection ended without a Close: the path or the peer
+// died.
+type LostError struct {
+	Reason string
+	Cause  error
+}
+
+func (e *LostError) Error() string { return "connection lost: " + e.Reason }
+
+// Unwrap gives the cause.
+func (e *LostError) Unwrap() error { return e.Cause }
+
+// Kinds of DialError.
+const (
+	KindResolve    = "resolve"    // the name has no address
+	KindBlackholed = "blackholed" // nothing comes back
+	KindRefused    = "refused"    // the host says that nobody listens, or the collector is full
+	KindTLS        = "tls"        // one side does not accept the other's certificate
+	KindProtocol   = "protocol"   // something answers, but not as a collector does
+)
+
+// DialError says why there is no connection, and what to do about it.
+type DialError struct {
+	Kind   string
+	Addr   string
+	Advice string // a sentence for a person
+	Cause  error
+}
+
+func (e *DialError) Error() string {
+	s := "connect to " + e.Addr
+	if e.Cause != nil {
+		s += ": " + e.Cause.Error()
+	}
+	if e.Advice != "" {
+		s += ": " + e.Advice
+	}
+	return s
+}
+
+// Unwrap gives the cause.
+func (e *DialError) Unwrap() error { return e.Cause }
+
+// tlsError explains a failed handshake. remote: the peer refused us.
+func tlsError(addr string, remote bool, err error) *DialError {
+	e := &DialError{Kind: KindTLS, Addr: addr, Cause: err}
+	var (
+		verify  *tls.CertificateVerificationError
+		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
+		host    x509.HostnameError
+		cert    *x509.Certificate
+	)
+	if errors.As(err, &verify) && len(verify.UnverifiedCertificates) > 0 {
+		cert = verify.UnverifiedCertificates[0]
+	}
+	switch {
+	case remote:
+		e.Advice = "the collector does not accept this agent's certificate: it may be expired, revoked or from another collector; check this machine's clock, then enrol again"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		e.Advice = "the certificate's time is over or has not begun: check the clocks of this machine and of the collector"
+	case errors.As(err, &host):
+		e.Advice = "the certificate is not that of a collector" + issuedBy(cert) + ": check the address"
+	case errors.As(err, &unknown):
+		if cert == nil {
+			cert = unknown.Cert
+		}
+		e.Advice = "the certificate is not from our collector" + issuedBy(cert) +
+			"; if a firewall does TLS inspection, exempt this address from it"
+	}
+	return e
+}
+
+func issuedBy(cert *x509.Certificate) string {
+	if cert == nil {
+		return ""
+	}
+	name := cert.Issuer.String()
+	if len(name) > 200 {
+		name = name[:200]
+	}
+	return fmt.Sprintf(", its issuer is %q (TLS inspection?)", name)
+}
