@@ -9,8 +9,8 @@ import (
 const evictionSample = 8
 
 // limiter bounds the rate of each source by a token bucket. Of sources it knows a
-// bounded number; at the limit it forgets, of a few that it looks at, the one that
-// was silent longest. It is not safe for concurrent use.
+// bounded number; at the limit it forgets, of a few that it looks at, the one with
+// most tokens left: who sends most stays known. It is not safe for concurrent use.
 type limiter struct {
 	rate, burst float64
 	max         int
@@ -42,11 +42,11 @@ func (l *limiter) allow(ip netip.Addr, now time.Time) bool {
 	key := source(ip)
 	b := l.m[key]
 	if b == nil {
-		l.makeRoom()
+		l.makeRoom(now)
 		b = &bucket{tokens: l.burst}
 		l.m[key] = b
 	} else {
-		b.tokens = min(l.burst, b.tokens+now.Sub(b.seen).Seconds()*l.rate)
+		b.tokens = l.refilled(b, now)
 	}
 	b.seen = now
 	if b.tokens < 1 {
@@ -56,16 +56,19 @@ func (l *limiter) allow(ip netip.Addr, now time.Time) bool {
 	return true
 }
 
-func (l *limiter) makeRoom() {
+func (l *limiter) refilled(b *bucket, now time.Time) float64 {
+	return min(l.burst, b.tokens+now.Sub(b.seen).Seconds()*l.rate)
+}
+
+func (l *limiter) makeRoom(now time.Time) {
 	if len(l.m) < l.max {
 		return
 	}
 	var victim netip.Addr
-	var oldest *bucket
-	looked := 0
+	most, looked := -1.0, 0
 	for k, b := range l.m { // the order of a map is random enough
-		if oldest == nil || b.seen.Before(oldest.seen) {
-			victim, oldest = k, b
+		if t := l.refilled(b, now); t > most {
+			victim, most = k, t
 		}
 		if looked++; looked == evictionSample {
 			break
