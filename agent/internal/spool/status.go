@@ -1,0 +1,273 @@
+package spool
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// Status is what the spool says of itself.
+type Status struct {
+	Epoch    uint64 `json:"epoch"`
+	FirstSeq uint64 `json:"first_seq"` // of the oldest live record; NextSeq when there is none
+	NextSeq  uint64 `json:"next_seq"`
+
+	Records uint64    `json:"records"`
+	Bytes   uint64    `json:"size_bytes"`
+	Oldest  time.Time `json:"oldest,omitzero"`
+
+	// Degraded says that new records are kept in memory only, and Reason why.
+	Degraded      bool   `json:"degraded"`
+	Reason        string `json:"reason,omitempty"`
+	MemoryRecords uint64 `json:"memory_records,omitempty"`
+
+	// Gaps is the number of gaps that the collector has not confirmed yet.
+	Gaps uint64 `json:"gaps"`
+	// DroppedTotal counts records dropped since the start: evicted, damaged, rejected.
+	DroppedTotal uint64 `json:"dropped_total"`
+	MaxBytes     uint64 `json:"max_bytes"`
+}
+
+// Status takes a look.
+func (s *Spool) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status()
+}
+
+func (s *Spool) status() Status {
+	st := Status{
+		Epoch: s.epoch(), FirstSeq: s.next, NextSeq: s.next,
+		Records: uint64(s.idx.count()), Bytes: s.idx.bytes,
+		Degraded: s.degraded, Reason: s.why, MemoryRecords: s.idx.memory.count(),
+		Gaps: uint64(s.gaps.len()), DroppedTotal: s.dropped, MaxBytes: s.cfg.MaxBytes,
+	}
+	if e, ok := s.idx.oldest(); ok {
+		st.FirstSeq, st.Oldest = e.seq, time.UnixMilli(e.created).UTC()
+	}
+	return st
+}
+
+const (
+	upkeepEvery = 2 * time.Second
+	// statusEvery is how often the status file is written when nothing changes, so
+	// that its age tells whether the agent lives.
+	statusEvery = 10 * time.Second
+)
+
+// Run does the upkeep until ctx ends: returning to the disk, expiry, deletions that
+// wait, the status file.
+func (s *Spool) Run(ctx context.Context) error {
+	t := time.NewTicker(upkeepEvery)
+	defer t.Stop()
+	for {
+		s.upkeep()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+func (s *Spool) upkeep() {
+	defer s.tellEvents()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.checkDisk()
+	s.expire()
+	s.bury()
+	if st := s.status(); st != s.lastStat || s.deps.Now().Sub(s.statusAt).Abs() >= statusEvery {
+		s.writeStatus(true)
+	}
+}
+
+// maxEvents bounds the events that wait to be told.
+const maxEvents = 32
+
+// note remembers an event; damage is told once a minute at most.
+func (s *Spool) note(from, to, detail string) {
+	if to == StateDamaged {
+		now := s.deps.Now()
+		if !s.damageAt.IsZero() && now.Sub(s.damageAt).Abs() < time.Minute {
+			return
+		}
+		s.damageAt = now
+	}
+	if len(s.events) < maxEvents {
+		s.events = append(s.events, Event{From: from, To: to, Detail: clip(detail)})
+	}
+}
+
+// tellEvents hands on what was noted. It must be called without the lock.
+func (s *Spool) tellEvents() {
+	s.mu.Lock()
+	events := s.events
+	s.events = nil
+	s.mu.Unlock()
+	if s.deps.Event == nil {
+		return
+	}
+	for _, e := range events {
+		s.deps.Event(e)
+	}
+}
+
+// Report is the content of the status file.
+type Report struct {
+	Written time.Time `json:"written"`
+	PID     int       `json:"pid"`
+	// Running says that a process has the spool open. In the file it is what the
+	// writer meant; ReadStatus finds out.
+	Running bool `json:"running"`
+	Status
+}
+
+func (s *Spool) writeStatus(running bool) {
+	st := s.status()
+	s.lastStat, s.statusAt = st, s.deps.Now()
+	b, err := json.MarshalIndent(Report{Written: s.statusAt.UTC(), PID: os.Getpid(), Running: running, Status: st}, "", "  ")
+	if err != nil {
+		return
+	}
+	tmp := s.cfg.path(statusName + ".tmp")
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err == nil {
+		err = os.Rename(tmp, s.cfg.path(statusName))
+		if err != nil {
+			s.deps.Log.Debug().Err(err).Msg("status file cannot be written")
+		}
+	}
+}
+
+// ErrNoSpool says that there is no spool in a directory.
+var ErrNoSpool = errors.New("no spool here: the agent has not run yet")
+
+// ReadStatus reads what the spool in dir last said of itself, also while an agent has
+// it open.
+func ReadStatus(dir string) (Report, error) {
+	var r Report
+	b, err := os.ReadFile(filepath.Join(dir, statusName))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, dbName)); errors.Is(err, fs.ErrNotExist) {
+			return r, ErrNoSpool
+		}
+	} else if err != nil {
+		return r, err
+	} else if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("read %s: %w", filepath.Join(dir, statusName), err)
+	}
+	r.Running = inUse(dir)
+	if p, err := readSentinel(filepath.Join(dir, sentinelName)); !r.Running && err == nil && p != nil {
+		r.fromPromise(p) // newer than the file when the agent was killed
+	}
+	return r, nil
+}
+
+func (r *Report) fromPromise(p *promise) {
+	r.Epoch, r.NextSeq, r.FirstSeq = p.Epoch, p.Next, p.Next
+	r.Records = 0
+	for i, l := range p.Live {
+		if i == 0 {
+			r.FirstSeq = l[0]
+		}
+		if i == 0 && p.Loose {
+			r.Records += p.LooseCount
+			continue
+		}
+		r.Records += l[1] - l[0] + 1
+	}
+}
+
+// inUse tells whether another process holds the lock.
+func inUse(dir string) bool {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return errors.Is(lockFile(f), ErrLocked)
+}
+
+// Check is the result of Verify.
+type Check struct {
+	Epoch, NextSeq uint64   `json:"-"`
+	Records        uint64   `json:"records"`
+	Bytes          uint64   `json:"payload_bytes"`
+	Gaps           uint64   `json:"gaps"`
+	Damaged        []uint64 `json:"damaged,omitempty"` // at most 100 are listed
+	DamagedTotal   uint64   `json:"damaged_total"`
+	// Missing counts records that the sentinel promises and the database lacks.
+	Missing uint64 `json:"missing_total"`
+}
+
+// OK says that nothing is wrong.
+func (c Check) OK() bool { return c.DamagedTotal == 0 && c.Missing == 0 }
+
+// Verify reads every record of a spool that no agent has open, checks it, and changes
+// nothing.
+func Verify(dir string, log zerolog.Logger) (Check, error) {
+	var c Check
+	if _, err := os.Stat(filepath.Join(dir, dbName)); errors.Is(err, fs.ErrNotExist) {
+		return c, ErrNoSpool
+	}
+	if inUse(dir) {
+		return c, ErrLocked
+	}
+	db, err := openStore(filepath.Join(dir, dbName), readOnlyWorks, log)
+	if err != nil {
+		return c, fmt.Errorf("open spool %s: %w", dir, err)
+	}
+	defer func() { _ = db.close() }()
+	idx, _, gaps, err := loadAll(db)
+	if err != nil {
+		return c, fmt.Errorf("read spool %s: %w", dir, err)
+	}
+	c.Gaps = uint64(gaps.len())
+	var seen spans
+	err = db.scan(prefixRecord, func(k, v []byte) error {
+		n, ok := splitKey(k, 2)
+		if !ok {
+			return nil
+		}
+		c.Records++
+		seen.add(n[1])
+		r, err := decodeRecord(n[0], n[1], v)
+		if err != nil {
+			c.damaged(n[1])
+			return nil
+		}
+		c.Bytes += uint64(len(r.Payload))
+		return nil
+	})
+	if err != nil {
+		return c, fmt.Errorf("read spool %s: %w", dir, err)
+	}
+	idx.each(0, func(e entry) bool {
+		if !seen.has(e.seq) {
+			c.damaged(e.seq)
+		}
+		return true
+	})
+	if p, err := readSentinel(filepath.Join(dir, sentinelName)); err == nil && p != nil {
+		c.Epoch, c.NextSeq = p.Epoch, p.Next
+		c.Missing = p.missing(seen).count()
+	}
+	return c, nil
+}
+
+func (c *Check) damaged(seq uint64) {
+	c.DamagedTotal++
+	if len(c.Damaged) < 100 {
+		c.Damaged = append(c.Damaged, seq)
+	}
+}

@@ -1,0 +1,42 @@
+package spool
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncData makes what was written to f durable; the file's length does not change, so
+// its metadata need not be.
+func syncData(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
+
+// freeSpace gives the bytes that an ordinary user may still write at path, and the
+// size of the filesystem.
+func freeSpace(path string) (free, total uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, err
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
+}
+
+// lockFile takes the exclusive lock, or says that another process has it.
+func lockFile(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		return ErrLocked
+	}
+	return err
+}
+
+// allocated is what a file takes on disk.
+func allocated(info os.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Blocks) * 512
+	}
+	return uint64(info.Size())
+}
+
+// readOnlyWorks says that Badger can open a database without writing.
+const readOnlyWorks = true
