@@ -123,7 +123,7 @@ func parsePHC(s string) (params, []byte, []byte, error) {
 		return params{}, nil, nil, errBadPHC
 	}
 	key, err := base64.RawStdEncoding.Strict().DecodeString(parts[5])
-	if err != nil || len(key) < 16 || len(key) > 64 {
+	if err != nil || len(key) < keyLen || len(key) > 64 {
 		return params{}, nil, nil, errBadPHC
 	}
 	return p, salt, key, nil
