@@ -1,0 +1,4 @@
+package identity
+
+// syncDir does nothing: NTFS journals directory entries.
+func syncDir(string) error { return nil }
