@@ -189,7 +189,7 @@ func (c *Client) get(ctx context.Context, p threecx.Path, query string, v any) (
 	if err != nil {
 		return nil, err
 	}
-	if refusesToken(a.status, tok) {
+	if c.session.refuses(a.status, tok) {
 		age := tok.age()
 		again, err := c.session.replace(ctx, tok)
 		if err != nil {
@@ -199,7 +199,9 @@ func (c *Client) get(ctx context.Context, p threecx.Path, query string, v any) (
 			return nil, err
 		}
 		c.session.replaced(age, a.status)
-	} else if a.status == http.StatusOK {
+		tok = again
+	}
+	if a.status == http.StatusOK {
 		c.session.accepted(tok)
 	}
 	if err := c.judge(p, a); err != nil {
@@ -217,11 +219,6 @@ func (c *Client) authorised(ctx context.Context, p threecx.Path, query string, t
 	}
 	req.Header.Set("Authorization", "Bearer "+tok.access)
 	return c.do(ctx, req)
-}
-
-// refusesToken: some boxes answer an ended token with 403, others with 401.
-func refusesToken(status int, tok token) bool {
-	return status == http.StatusUnauthorized || status == http.StatusForbidden && tok.age() > oldToken
 }
 
 // judge turns a status that is not 200 into an error, and remembers what this PBX

@@ -32,6 +32,8 @@ const (
 	// wrongMax refused sign-ins stop us for good: the PBX would block our address,
 	// and with it perhaps the phones behind it.
 	wrongMax = 3
+	// unlearnAfter tokens without a refusal are a reason to try a longer life.
+	unlearnAfter = 10
 	// takenMax tokens lost to another program start the pause.
 	takenMax = 3
 )
@@ -79,9 +81,11 @@ type session struct {
 	lastErr   error
 	pause     backoff.Backoff
 	taken     int
+	served    int // tokens in a row that were used up without a refusal
 
-	mu    sync.Mutex
-	state SignInState // guarded by mu
+	mu     sync.Mutex
+	state  SignInState // guarded by mu
+	worked string      // the last token that the PBX honoured; guarded by mu
 }
 
 func newSession(c *Client) *session {
@@ -135,7 +139,20 @@ func (s *session) token(ctx context.Context) (token, error) {
 	if s.current.access != "" && s.current.age() < s.usable(s.current) {
 		return s.current, nil
 	}
+	if s.current.access != "" {
+		s.unlearn()
+	}
 	return s.signIn(ctx)
+}
+
+// unlearn makes the learned life longer again after a while without refusals: the
+// refusal that taught it may have had another reason, such as a restart of the PBX.
+func (s *session) unlearn() {
+	if s.served++; s.served < unlearnAfter {
+		return
+	}
+	s.served = 0
+	s.publish(func(st *SignInState) { st.LearnedLife += st.LearnedLife / 2 })
 }
 
 // usable is how long t is used.
@@ -176,6 +193,7 @@ func (s *session) replaced(age time.Duration, status int) {
 	case status == 403:
 		return // the path is forbidden, the token was not the reason
 	case status != 401 && age >= leastLife:
+		s.served = 0
 		learned := max(age-renewBefore, leastLife)
 		if old := s.learned(); old == 0 || learned < old {
 			s.publish(func(st *SignInState) { st.LearnedLife = learned })
@@ -191,8 +209,22 @@ func (s *session) replaced(age time.Duration, status int) {
 	}
 }
 
+// refuses tells whether status means that t has ended: 401 on some boxes, 403 on
+// others. A 403 on a token that never worked is about its rights.
+func (s *session) refuses(status int, t token) bool {
+	if status == 403 && t.age() > oldToken {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.worked == t.access
+	}
+	return status == 401
+}
+
 // accepted notes that the PBX honours the current token.
 func (s *session) accepted(t token) {
+	s.mu.Lock()
+	s.worked = t.access
+	s.mu.Unlock()
 	if t.age() < leastLife {
 		return
 	}

@@ -64,7 +64,11 @@ func clockOffset(a *answer) *int64 {
 		return nil
 	}
 	middle := a.at.Add(-a.took / 2)
-	ms := date.Add(500 * time.Millisecond).Sub(middle).Round(time.Second).Milliseconds()
+	offset := date.Add(500 * time.Millisecond).Sub(middle).Round(time.Second)
+	if offset.Abs() <= time.Second {
+		offset = 0 // no more than the header can tell
+	}
+	ms := offset.Milliseconds()
 	return &ms
 }
 
