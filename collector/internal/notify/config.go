@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"sidetone/collector/internal/alert"
+	"sidetone/collector/internal/incident"
 )
 
 // Kinds of channels.
@@ -86,7 +86,7 @@ func (c ChannelConfig) Validate() []error {
 	case len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		bad("name", "must be at most %d bytes without control characters", maxName)
 	}
-	if c.MinSeverity != "" && alert.Severity(c.MinSeverity).Rank() == 0 {
+	if c.MinSeverity != "" && incident.Severity(c.MinSeverity).Rank() == 0 {
 		bad("min_severity", "%q is not one of info, warning, critical", c.MinSeverity)
 	}
 	switch c.Kind {
@@ -194,6 +194,6 @@ func (c ChannelConfig) recipients() []string {
 }
 
 // takes reports whether the channel wants to know of such an incident.
-func (c ChannelConfig) takes(tenant string, s alert.Severity) bool {
-	return (c.Tenant == "" || c.Tenant == tenant) && s.Rank() >= alert.Severity(c.MinSeverity).Rank()
+func (c ChannelConfig) takes(tenant string, s incident.Severity) bool {
+	return (c.Tenant == "" || c.Tenant == tenant) && s.Rank() >= incident.Severity(c.MinSeverity).Rank()
 }
