@@ -115,7 +115,7 @@ func TestCredentialsThatBecomeRight(t *testing.T) {
 		if err := sim.Do(pbxsim.Action{Name: "auth_ok"}); err != nil {
 			t.Fatal(err)
 		}
-		errs := poll(t, c, 3*time.Minute)
+		errs := poll(t, c, 4*time.Minute)
 		if errs[len(errs)-1] != nil {
 			t.Errorf("with the right key again: %v", errs[len(errs)-1])
 		}
