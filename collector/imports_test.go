@@ -53,9 +53,9 @@ var siblings = map[string][]string{
 	"notify":    {"incident", "outbound"},
 	"authn":     {"outbound"},
 	"live":      {"alert"},
-	"api":       {"inventory", "authn", "fleet", "live", "incident", "notify", "telemetrydb", "enrolment"}, // renders their types
-	"controldb": {"inventory", "enrolment", "authn", "alert", "incident", "notify"},                        // stores their records
-	"config":    {"notify", "outbound"},                                                                    // each part owns its section's type and Validate
+	"api":       {"inventory", "authn", "fleet", "live", "incident", "alert", "telemetrydb", "enrolment"}, // renders their types
+	"controldb": {"inventory", "enrolment", "authn", "alert", "incident", "notify"},                       // stores their records
+	"config":    {"notify", "outbound"},                                                                   // each part owns its section's type and Validate
 }
 
 // anyone may be imported by every part.

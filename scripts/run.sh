@@ -113,7 +113,7 @@ wait_for 20 "simulated 3CX" "$dir/log/pbxsim.log" test -s "$dir/pbxsim.ready"
 if [ ! -e "$dir/login" ]; then
 	password=$(head -c 12 /dev/urandom | base64 | tr '+/' 'xy')
 	code=$(cat "$dir/collector/setup-code")
-	curl -fsS --cacert "$dir/collector/ca/root.pem" -H 'Content-Type: application/json' -o /dev/null \
+	curl -fsS --cacert "$dir/collector/ca/root.crt.pem" -H 'Content-Type: application/json' -o /dev/null \
 		-d "{\"code\":\"$code\",\"email\":\"$email\",\"name\":\"Demo Owner\",\"password\":\"$password\"}" \
 		"https://$web/api/v1/setup" || die "the first sign-in could not be made; see $dir/log/collector.log"
 	(umask 077 && echo "$password" >"$dir/login")
@@ -150,7 +150,7 @@ cat <<END
 
 Sidetone is running.
 
-  URL       https://$web/   (certificate of its own CA: $dir/collector/ca/root.pem)
+  URL       https://$web/   (certificate of its own CA: $dir/collector/ca/root.crt.pem)
   sign in   $email
   password  $(cat "$dir/login")
 

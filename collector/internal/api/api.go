@@ -4,7 +4,6 @@
 package api
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -13,13 +12,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"sidetone/collector/internal/authn"
-	"sidetone/collector/internal/authz"
 	"sidetone/collector/internal/enrolment"
 	"sidetone/collector/internal/fleet"
 	"sidetone/collector/internal/incident"
 	"sidetone/collector/internal/inventory"
 	"sidetone/collector/internal/live"
-	"sidetone/collector/internal/notify"
 	"sidetone/collector/internal/telemetrydb"
 	"sidetone/shared/buildinfo"
 )
@@ -29,24 +26,18 @@ const maxBody = 64 << 10
 
 // Deps is what the API shows and changes.
 type Deps struct {
-	Inventory  *inventory.Inventory
-	Fleet      *fleet.Fleet
-	Live       *live.Hub
-	Incidents  *incident.Manager
-	Deliveries Deliveries
-	Telemetry  *telemetrydb.DB
-	Authn      *authn.Service
-	Enrolment  *enrolment.Service
+	Inventory *inventory.Inventory
+	Fleet     *fleet.Fleet
+	Live      *live.Hub
+	Incidents *incident.Manager
+	Telemetry *telemetrydb.DB
+	Authn     *authn.Service
+	Enrolment *enrolment.Service
 	// Storage says whether measurements reach ClickHouse.
 	Storage func() Storage
 	// AgentsAddr is the host:port that tokens name.
 	AgentsAddr func() string
 	Log        zerolog.Logger
-}
-
-// Deliveries tells how the messages of incidents fared.
-type Deliveries interface {
-	Deliveries(ctx context.Context, scope authz.Scope, incidents []int64) (map[int64][]notify.Delivery, error)
 }
 
 // API serves the routes. Its Handler must be run beside Run, which feeds the streams.

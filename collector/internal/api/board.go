@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sidetone/collector/internal/alert"
 	"sidetone/collector/internal/authz"
 	"sidetone/collector/internal/fleet"
 	"sidetone/collector/internal/incident"
@@ -38,7 +39,7 @@ func (b *board) rows(ctx context.Context, scope authz.Scope) ([]SiteRow, error) 
 	if err != nil {
 		return nil, err
 	}
-	open, err := b.incidents.List(ctx, scope, incident.Query{State: incident.StateOpen})
+	open, err := b.incidents.List(ctx, scope, incident.Filter{Phase: incident.Open, Limit: incident.MaxLimit})
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +125,7 @@ func judge(r *SiteRow, open []incident.Incident, heard, fresh bool, silentSince 
 		r.State, r.Reason = StateNoData, "the agent has enrolled and has not connected yet"
 	case !heard:
 		r.State, r.Reason, r.Since = StateNoData, "the agent is silent", telemetry.MS(silentSince)
-	case worst != nil && worst.Severity == incident.SeverityCritical:
+	case worst != nil && worst.Severity == alert.Critical:
 		r.State, r.Reason, r.Since = StateDown, worst.Title, telemetry.MS(worst.Opened)
 	case !fresh:
 		r.State, r.Reason = StateNoData, "no measurement has come yet"
@@ -233,7 +234,7 @@ func (b *board) siteRow(ctx context.Context, scope authz.Scope, id telemetry.Sit
 	if err != nil {
 		return SiteRow{}, s, nil, err
 	}
-	open, err := b.incidents.List(ctx, scope, incident.Query{State: incident.StateOpen, Site: id})
+	open, err := b.incidents.List(ctx, scope, incident.Filter{Phase: incident.Open, Site: id})
 	if err != nil {
 		return SiteRow{}, s, nil, fmt.Errorf("incidents of site %d: %w", id, err)
 	}

@@ -28,7 +28,7 @@ func (b *board) detail(ctx context.Context, scope authz.Scope, id telemetry.Site
 		Row: row, Agents: []Agent{}, Trunks: []Trunk{}, SBCs: []SBC{}, Services: []Service{},
 		Targets: []Target{}, Incidents: []Incident{}, Changes: []Change{},
 	}
-	resolved, err := b.incidents.List(ctx, scope, incident.Query{State: incident.StateResolved, Site: id, Limit: resolvedShown})
+	resolved, err := b.incidents.List(ctx, scope, incident.Filter{Phase: incident.Resolved, Site: id, Limit: resolvedShown})
 	if err != nil {
 		return d, err
 	}
@@ -179,12 +179,17 @@ func windowJSON(w telemetry.ProbeWindow) Window {
 func incidentJSON(i incident.Incident) Incident {
 	j := Incident{
 		IncidentID: i.ID, Tenant: i.Path.Tenant, Customer: i.Path.Customer, Site: i.Path.Site, SiteID: i.Source.Site,
-		Rule: i.Rule, Title: i.Title, Severity: string(i.Severity), Subject: i.Subject.Name, State: string(i.State),
-		Opened: telemetry.MS(i.Opened), Resolved: telemetry.MS(i.Resolved), Summary: i.Summary, Advice: i.Advice,
+		Rule: i.Cause.Rule, Title: i.Title, Severity: string(i.Severity), Subject: i.Subject, State: string(i.Phase),
+		Opened: telemetry.MS(i.Opened), Resolved: telemetry.MS(i.Resolved), Summary: i.Summary, Advice: i.Advice, Resolution: i.Resolution,
 		Evidence: make([]Evidence, 0, len(i.Evidence)), Messages: []MessageState{},
 	}
 	for _, e := range i.Evidence {
 		j.Evidence = append(j.Evidence, Evidence{Label: e.Label, Value: e.Value})
+	}
+	for _, m := range i.Messages {
+		j.Messages = append(j.Messages, MessageState{
+			Channel: m.Channel, Kind: string(m.Kind), State: m.State, At: telemetry.MS(m.At), Error: m.Error,
+		})
 	}
 	return j
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"sidetone/collector/internal/authz"
 	"sidetone/collector/internal/enrolment"
 	"sidetone/collector/internal/incident"
 	"sidetone/collector/internal/inventory"
@@ -17,9 +16,8 @@ import (
 
 // Limits of lists and of waiting for ClickHouse.
 const (
-	changesShown   = 50
-	incidentsShown = 200
-	queryTimeout   = 10 * time.Second
+	changesShown = 50
+	queryTimeout = 10 * time.Second
 )
 
 func (a *API) getFleet(ctx context.Context, _ *struct{}) (*struct{ Body Fleet }, error) {
@@ -48,7 +46,7 @@ type siteIn struct {
 }
 
 func (a *API) getSite(ctx context.Context, in *siteIn) (*struct{ Body SiteDetail }, error) {
-	d, err := a.siteDetail(ctx, scope(ctx), in.SiteID)
+	d, err := a.board.detail(ctx, scope(ctx), in.SiteID)
 	if err != nil {
 		return nil, a.notFound(err, "read the site")
 	}
@@ -63,32 +61,6 @@ func (a *API) getSite(ctx context.Context, in *siteIn) (*struct{ Body SiteDetail
 		d.Changes = append(d.Changes, Change{Observed: c.Observed, Subject: c.Subject, Name: c.Name, From: c.From, To: c.To, Detail: c.Detail})
 	}
 	return &struct{ Body SiteDetail }{Body: d}, nil
-}
-
-// siteDetail is the site with the fate of its incidents' messages.
-func (a *API) siteDetail(ctx context.Context, s authz.Scope, id telemetry.SiteID) (SiteDetail, error) {
-	d, err := a.board.detail(ctx, s, id)
-	if err != nil {
-		return d, err
-	}
-	return d, a.addMessages(ctx, s, d.Incidents)
-}
-
-func (a *API) addMessages(ctx context.Context, s authz.Scope, list []Incident) error {
-	ids := make([]int64, len(list))
-	for i := range list {
-		ids[i] = list[i].IncidentID
-	}
-	deliveries, err := a.Deliveries.Deliveries(ctx, s, ids)
-	if err != nil {
-		return err
-	}
-	for i := range list {
-		for _, d := range deliveries[list[i].IncidentID] {
-			list[i].Messages = append(list[i].Messages, messageJSON(d))
-		}
-	}
-	return nil
 }
 
 func (a *API) notFound(err error, doing string) error {
@@ -109,9 +81,9 @@ type Incidents struct {
 }
 
 func (a *API) getIncidents(ctx context.Context, in *incidentsIn) (*struct{ Body Incidents }, error) {
-	q := incident.Query{Limit: in.Limit}
+	q := incident.Filter{Limit: in.Limit}
 	if in.State == "open" {
-		q.State = incident.StateOpen
+		q.Phase = incident.Open
 	}
 	list, err := a.Incidents.List(ctx, scope(ctx), q)
 	if err != nil {
@@ -120,9 +92,6 @@ func (a *API) getIncidents(ctx context.Context, in *incidentsIn) (*struct{ Body 
 	out := &struct{ Body Incidents }{Body: Incidents{Incidents: make([]Incident, 0, len(list))}}
 	for _, i := range list {
 		out.Body.Incidents = append(out.Body.Incidents, incidentJSON(i))
-	}
-	if err := a.addMessages(ctx, scope(ctx), out.Body.Incidents); err != nil {
-		return nil, a.internal(err, "read messages")
 	}
 	return out, nil
 }

@@ -143,7 +143,7 @@ func (s *streamer) flush(ctx context.Context) error {
 		if !changed {
 			continue
 		}
-		d, err := s.api.siteDetail(ctx, s.scope, id)
+		d, err := s.api.board.detail(ctx, s.scope, id)
 		if err != nil {
 			s.api.Log.Warn().Err(err).Msg("stream the site")
 			continue

@@ -247,6 +247,7 @@ type Incident struct {
 	Opened     ms               `json:"opened_ms"`
 	Resolved   ms               `json:"resolved_ms,omitempty"`
 	Summary    string           `json:"summary"`
+	Resolution string           `json:"resolution,omitempty"`
 	Advice     string           `json:"advice,omitempty"`
 	Evidence   []Evidence       `json:"evidence"`
 	Messages   []MessageState   `json:"messages"`
