@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"sidetone/collector/internal/notify"
@@ -121,4 +122,24 @@ func stripURL(err error) error {
 		return u.Err
 	}
 	return err
+}
+
+// ErrSignature is the error of Verify.
+var ErrSignature = errors.New("signature does not match")
+
+// Verify is what a receiver does with the signature header: it compares in constant
+// time and refuses what was signed longer ago, or further ahead, than tolerance.
+func Verify(secret []byte, signature string, body []byte, now time.Time, tolerance time.Duration) error {
+	t, v1, _ := strings.Cut(signature, ",")
+	t, okT := strings.CutPrefix(t, "t=")
+	v1, okV := strings.CutPrefix(v1, "v1=")
+	unix, errT := strconv.ParseInt(t, 10, 64)
+	sum, errV := hex.DecodeString(v1)
+	if !okT || !okV || errT != nil || errV != nil || !hmac.Equal(sum, mac(secret, t, body)) {
+		return ErrSignature
+	}
+	if age := now.Sub(time.Unix(unix, 0)); age > tolerance || age < -tolerance {
+		return fmt.Errorf("%w: signed at %d", ErrSignature, unix)
+	}
+	return nil
 }
