@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"time"
 
 	"sidetone/collector/internal/authz"
 	"sidetone/collector/internal/fleet"

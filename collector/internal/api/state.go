@@ -130,6 +130,14 @@ func (a *API) getSeries(ctx context.Context, in *seriesIn) (*struct{ Body Series
 	return &struct{ Body Series }{Body: seriesJSON(target, s)}, nil
 }
 
+func seriesJSON(target Target, s *telemetrydb.Series) Series {
+	return Series{
+		Target: target, From: s.From, To: s.To, StepMS: s.StepMS, T: s.T,
+		RTTMinUS: s.RTTMinUS, RTTP10US: s.RTTP10US, RTTP50US: s.RTTP50US, RTTP90US: s.RTTP90US, RTTMaxUS: s.RTTMaxUS,
+		JitterUS: s.JitterUS, LossRatio: s.LossRatio, Sent: s.Sent,
+	}
+}
+
 // findTarget describes the target if some agent of the site knows it.
 func (a *API) findTarget(site inventory.Site, item telemetry.ItemID) (Target, telemetry.AgentID) {
 	for _, p := range site.PBXs {

@@ -276,14 +276,14 @@ type Series struct {
 	StepMS int64  `json:"step_ms"`
 
 	T         []ms       `json:"t_ms"`
-	RTTMinUS  []*float64 `json:"rtt_min_us"`
-	RTTP10US  []*float64 `json:"rtt_p10_us"`
-	RTTP50US  []*float64 `json:"rtt_p50_us"`
-	RTTP90US  []*float64 `json:"rtt_p90_us"`
-	RTTMaxUS  []*float64 `json:"rtt_max_us"`
-	JitterUS  []*float64 `json:"jitter_us"`
+	RTTMinUS  []*uint32  `json:"rtt_min_us"`
+	RTTP10US  []*uint32  `json:"rtt_p10_us"`
+	RTTP50US  []*uint32  `json:"rtt_p50_us"`
+	RTTP90US  []*uint32  `json:"rtt_p90_us"`
+	RTTMaxUS  []*uint32  `json:"rtt_max_us"`
+	JitterUS  []*uint32  `json:"jitter_us"`
 	LossRatio []*float64 `json:"loss_ratio"`
-	Sent      []*float64 `json:"sent"`
+	Sent      []*uint32  `json:"sent"`
 }
 
 // Tree is the names that tokens can be made for.
