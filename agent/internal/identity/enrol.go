@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"sidetone/shared/certid"
@@ -52,13 +53,16 @@ func Enrol(ctx context.Context, dir, token string, opts EnrolOptions) (*Identity
 	if opts.Timeout <= 0 {
 		opts.Timeout = defaultTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+	limited, cancel := context.WithTimeout(ctx, opts.Timeout)
 	defer cancel()
 	hostname, _ := os.Hostname() // only shown
-	resp, err := link.Enrol(ctx, tok.Addr, bootstrapTLS(tok), wire.EnrolRequest{
+	resp, err := link.Enrol(limited, tok.Addr, bootstrapTLS(tok), wire.EnrolRequest{
 		Token: tok.String(), EnrolmentID: try.EnrolmentID, CSR: csr,
 		Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH, Version: opts.Version,
 	})
+	if ctx.Err() != nil { // a person's own stop (Ctrl-C) needs no advice
+		return nil, ctx.Err()
+	}
 	if err != nil {
 		return nil, explain(tok, err)
 	}
@@ -80,7 +84,7 @@ func Enrol(ctx context.Context, dir, token string, opts EnrolOptions) (*Identity
 
 // mustBeNew refuses to replace an identity, also a damaged one.
 func mustBeNew(f *files) error {
-	s, err := f.load()
+	i, err := open(f)
 	switch {
 	case errors.Is(err, ErrNotEnrolled):
 		return nil
@@ -88,7 +92,7 @@ func mustBeNew(f *files) error {
 		return err
 	}
 	return &Problem{Kind: ErrAlreadyEnrolled,
-		Detail: fmt.Sprintf("agent %d at site %q of collector %s", s.meta.Agent, s.meta.Site, s.meta.Collector),
+		Detail: fmt.Sprintf("agent %d at site %q of collector %s", i.meta.Agent, i.meta.Site, i.meta.Collector),
 		Advice: "Nothing needs to be done. To make it another agent, add --force."}
 }
 
@@ -141,18 +145,26 @@ func verifyPinned(chain []*x509.Certificate, pin [32]byte) error {
 
 // explain turns the failure of an exchange into advice.
 func explain(tok certid.Token, err error) error {
-	var pin *pinError
-	var invalid x509.CertificateInvalidError
-	var unknown x509.UnknownAuthorityError
+	var (
+		pin     *pinError
+		invalid x509.CertificateInvalidError
+		closed  *link.ClosedError
+		dial    *link.DialError
+	)
 	switch {
 	case errors.As(err, &pin):
 		return &Problem{Kind: ErrRootMismatch, Detail: pin.Error(),
 			Advice: "If a firewall inspects TLS, exempt " + tok.Addr + " from inspection; else make a new token: this one is of another collector."}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return &Problem{Kind: ErrClock, Detail: "it is " + time.Now().UTC().Format(time.RFC3339) + " here", Err: err,
+		return &Problem{Kind: ErrClock, Detail: "it is " + time.Now().UTC().Format(time.RFC3339) + " here", Err: invalid,
 			Advice: "Set the clock of this host (NTP); if it is right, check the collector's."}
-	case errors.As(err, &invalid), errors.As(err, &unknown):
-		return &Problem{Kind: ErrRootMismatch, Err: err, Advice: adviceNewToken}
+	case errors.As(err, &closed) && closed.Code == link.CloseBusy:
+		return &Problem{Kind: ErrBusy, Err: closed, Advice: "Try again in a minute, with the same token."}
+	case errors.As(err, &dial) && dial.Kind == link.KindTLS:
+		return &Problem{Kind: ErrRootMismatch, Err: dial.Cause, Advice: adviceNewToken}
+	case errors.As(err, &dial) && dial.Advice != "":
+		return &Problem{Kind: ErrUnreachable, Detail: tok.Addr, Err: dial.Cause,
+			Advice: strings.ToUpper(dial.Advice[:1]) + dial.Advice[1:] + "."}
 	}
 	return &Problem{Kind: ErrUnreachable, Detail: tok.Addr, Err: err,
 		Advice: "Check that the collector runs and that UDP to this address may leave this network."}

@@ -16,6 +16,7 @@ import (
 
 	"sidetone/shared/certid"
 	"sidetone/shared/telemetry"
+	"sidetone/shared/wire"
 )
 
 // Info says who the agent is.
@@ -42,8 +43,9 @@ type Identity struct {
 }
 
 // Open loads the identity from the state directory: ErrNotEnrolled when there is none.
-func Open(dir string) (*Identity, error) {
-	f := newFiles(dir)
+func Open(dir string) (*Identity, error) { return open(newFiles(dir)) }
+
+func open(f *files) (*Identity, error) {
 	s, err := f.load()
 	if err != nil {
 		return nil, err
@@ -203,15 +205,12 @@ func (i *Identity) Install(chain [][]byte, generation uint64) error {
 	return nil
 }
 
-// maxChain bounds a chain: leaf, intermediate and room for a cross-signed one.
-const (
-	maxChain = 4
-	maxCert  = 8192
-)
+// maxCert bounds one certificate; those of this system have some 600 bytes.
+const maxCert = 8192
 
 func parseChain(ders [][]byte) ([]*x509.Certificate, error) {
-	if len(ders) == 0 || len(ders) > maxChain {
-		return nil, fmt.Errorf("chain has %d certificates, must have 1 to %d", len(ders), maxChain)
+	if len(ders) == 0 || len(ders) > wire.MaxChain {
+		return nil, fmt.Errorf("chain has %d certificates, must have 1 to %d", len(ders), wire.MaxChain)
 	}
 	var certs []*x509.Certificate
 	for n, der := range ders {
