@@ -42,6 +42,8 @@ type flags struct {
 	User         string `default:"100" help:"Extension that may sign in." placeholder:"NUMBER"`
 	Password     string `default:"sim-password" help:"Its password." placeholder:"PASSWORD"`
 	SecondFactor bool   `help:"The user has two-factor sign-in."`
+	WrongAs200   bool   `name:"wrong-as-200" help:"Refuse a wrong password with status 200 and AuthFailed, not with 401."`
+	MaxRole      string `default:"system_owners" help:"Role of the tokens; any other is forbidden to read." placeholder:"ROLE"`
 
 	TokenLife   time.Duration `default:"1h" help:"Real life of a token; it always claims one hour."`
 	RefuseEnded int           `default:"401" enum:"401,403" help:"Status for an ended token: 401 or 403."`
@@ -74,7 +76,7 @@ func run(ctx context.Context, f flags, log zerolog.Logger) error {
 	sim, err := pbxsim.New(pbxsim.Options{
 		Generation: f.Generation, Version: f.Build, FQDN: f.FQDN,
 		ClientID: f.ClientID, ClientSecret: f.ClientSecret, User: f.User, Password: f.Password,
-		SecondFactor: f.SecondFactor, TokenLife: f.TokenLife, RefuseEnded: f.RefuseEnded,
+		SecondFactor: f.SecondFactor, WrongAs200: f.WrongAs200, MaxRole: f.MaxRole, TokenLife: f.TokenLife, RefuseEnded: f.RefuseEnded,
 		Seed: f.Seed, Scenario: scenario, Log: log,
 	})
 	if err != nil {

@@ -30,7 +30,7 @@ const (
 	intervalMax = 5 * time.Minute
 )
 
-// WithDefaults fills what is zero.
+// WithDefaults fills what is zero, and raises what is below the least interval.
 func (c Config) WithDefaults() Config {
 	for _, d := range []struct {
 		field *time.Duration
@@ -43,6 +43,7 @@ func (c Config) WithDefaults() Config {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+		*d.field = max(*d.field, intervalMin)
 	}
 	return c
 }

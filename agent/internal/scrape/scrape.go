@@ -79,7 +79,7 @@ type Scraper struct {
 	failing      map[string]bool // readings that fail, to log each once; guarded by mu
 }
 
-// New makes a Scraper. cfg must be valid.
+// New makes a Scraper of a cfg that Validate finds good.
 func New(cfg Config, deps Deps) *Scraper {
 	return &Scraper{
 		cfg: cfg.WithDefaults(), deps: deps,

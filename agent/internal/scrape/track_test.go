@@ -119,6 +119,9 @@ func TestConfig(t *testing.T) {
 		!strings.HasPrefix(errs[0].Error(), "pbx.interval:") || !strings.HasPrefix(errs[1].Error(), "pbx.calls_interval:") {
 		t.Errorf("mistakes: %v", errs)
 	}
+	if c := (Config{Interval: -time.Hour, Backups: time.Nanosecond}).WithDefaults(); c.Interval != time.Second || c.Backups != time.Second {
+		t.Errorf("a rhythm without rest: %+v", c)
+	}
 	if c := (Config{Interval: time.Minute}).WithDefaults(); c.Interval != time.Minute || c.SBCs != 30*time.Second {
 		t.Errorf("config %+v", c)
 	}
