@@ -61,7 +61,7 @@ func (c *ident) columns() []Column {
 		{"tenant_id", "UInt32", c.tenant}, {"customer_id", "UInt32", c.customer}, {"site_id", "UInt32", c.site},
 		{"pbx_id", "UInt32", c.pbx}, {"agent_id", "UInt32", c.agent},
 		{"epoch", "UInt64", c.epoch}, {"seq", "UInt64", c.seq}, {"idx", "UInt32", c.idx},
-		{"observed_at", instantType, c.observed}, {"received_at", instantType, c.received},
+		{"observed", instantType, c.observed}, {"received_at", instantType, c.received},
 	}
 }
 

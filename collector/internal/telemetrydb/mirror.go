@@ -2,6 +2,7 @@ package telemetrydb
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"sidetone/shared/telemetry"
@@ -9,9 +10,10 @@ import (
 
 // AgentDim is an agent and its place in the tree, by id and by name.
 type AgentDim struct {
-	Source                             telemetry.Source
-	Tenant, Customer, Site, PBX, Agent string
-	Revoked                            bool
+	Source                      telemetry.Source
+	Tenant, Customer, Site, PBX string
+	PBXFQDN                     string
+	Hostname, OS, Arch, Version string // of the agent
 }
 
 // PutAgents mirrors agents from the control store; the newest row of an agent counts.
@@ -20,60 +22,94 @@ func (db *DB) PutAgents(ctx context.Context, agents []AgentDim) error {
 		return nil
 	}
 	now := time.Now().UnixMilli()
-	var ids [5][]uint32
-	var names [5][]string
-	var revoked []bool
-	var at []int64
-	for _, a := range agents {
-		for i, v := range []uint32{uint32(a.Source.Tenant), uint32(a.Source.Customer), uint32(a.Source.Site), uint32(a.Source.PBX), uint32(a.Source.Agent)} {
-			ids[i] = append(ids[i], v)
-		}
-		for i, v := range []string{a.Tenant, a.Customer, a.Site, a.PBX, a.Agent} {
-			names[i] = append(names[i], v)
-		}
-		revoked = append(revoked, a.Revoked)
-		at = append(at, now)
-	}
 	b := &Block{Table: "agent_dim", Rows: len(agents)}
-	for i, n := range []string{"tenant_id", "customer_id", "site_id", "pbx_id", "agent_id"} {
-		b.Columns = append(b.Columns, Column{n, "UInt32", ids[i]})
+	b.place(len(agents), func(i int) telemetry.Source { return agents[i].Source })
+	for _, c := range []struct {
+		name string
+		get  func(*AgentDim) string
+	}{
+		{"tenant", func(a *AgentDim) string { return a.Tenant }},
+		{"customer", func(a *AgentDim) string { return a.Customer }},
+		{"site", func(a *AgentDim) string { return a.Site }},
+		{"pbx", func(a *AgentDim) string { return a.PBX }},
+		{"pbx_fqdn", func(a *AgentDim) string { return a.PBXFQDN }},
+		{"hostname", func(a *AgentDim) string { return a.Hostname }},
+		{"os", func(a *AgentDim) string { return a.OS }},
+		{"arch", func(a *AgentDim) string { return a.Arch }},
+		{"version", func(a *AgentDim) string { return a.Version }},
+	} {
+		b.text(c.name, "String", len(agents), func(i int) string { return c.get(&agents[i]) })
 	}
-	for i, n := range []string{"tenant", "customer", "site", "pbx", "agent"} {
-		b.Columns = append(b.Columns, Column{n, "String", names[i]})
+	at := make([]int64, len(agents))
+	for i := range at {
+		at[i] = now
 	}
-	b.Columns = append(b.Columns, Column{"revoked", "Bool", revoked}, Column{"updated_at", instantType, at})
+	b.Columns = append(b.Columns, Column{"updated_at", instantType, at})
 	return db.InsertBlock(ctx, b, "")
+}
+
+// place adds the ids of the tree.
+func (b *Block) place(n int, at func(int) telemetry.Source) {
+	var ids [5][]uint32
+	for i := range n {
+		s := at(i)
+		for j, v := range [5]uint32{uint32(s.Tenant), uint32(s.Customer), uint32(s.Site), uint32(s.PBX), uint32(s.Agent)} {
+			ids[j] = append(ids[j], v)
+		}
+	}
+	for j, name := range [5]string{"tenant_id", "customer_id", "site_id", "pbx_id", "agent_id"} {
+		b.Columns = append(b.Columns, Column{name, "UInt32", ids[j]})
+	}
+}
+
+func (b *Block) text(name, typ string, n int, at func(int) string) {
+	v := make([]string, n)
+	for i := range v {
+		v[i] = strings.ToValidUTF8(at(i), "\uFFFD")
+	}
+	b.Columns = append(b.Columns, Column{name, typ, v})
 }
 
 // IncidentRow is an incident as analysts see it.
 type IncidentRow struct {
+	ID                                    int64
 	Source                                telemetry.Source
-	ID                                    uint64
 	Rule, Title, Severity, Subject, State string
 	Summary                               string
 	Opened                                time.Time
 	Resolved                              time.Time // zero while open
+	Reopened                              int       // how often the cause came back
 }
 
 // PutIncidents mirrors incidents; the newest row of an incident counts.
 func (db *DB) PutIncidents(ctx context.Context, incidents []IncidentRow) error {
-	if len(incidents) == 0 {
+	n := len(incidents)
+	if n == 0 {
 		return nil
 	}
+	const lc = "LowCardinality(String)"
 	now := time.Now().UnixMilli()
-	var ids [5][]uint32
+	b := &Block{Table: "incident_raw", Rows: n}
+	b.place(n, func(i int) telemetry.Source { return incidents[i].Source })
+	for _, c := range []struct {
+		name, typ string
+		get       func(*IncidentRow) string
+	}{
+		{"rule", lc, func(r *IncidentRow) string { return r.Rule }},
+		{"title", "String", func(r *IncidentRow) string { return r.Title }},
+		{"severity", lc, func(r *IncidentRow) string { return r.Severity }},
+		{"subject", "String", func(r *IncidentRow) string { return r.Subject }},
+		{"state", lc, func(r *IncidentRow) string { return r.State }},
+		{"summary", "String", func(r *IncidentRow) string { return r.Summary }},
+	} {
+		b.text(c.name, c.typ, n, func(i int) string { return c.get(&incidents[i]) })
+	}
 	var id []uint64
-	var text [6][]string
 	var opened, at []int64
 	var resolved []*int64
+	var reopened []uint32
 	for _, r := range incidents {
-		for i, v := range []uint32{uint32(r.Source.Tenant), uint32(r.Source.Customer), uint32(r.Source.Site), uint32(r.Source.PBX), uint32(r.Source.Agent)} {
-			ids[i] = append(ids[i], v)
-		}
-		id = append(id, r.ID)
-		for i, v := range []string{r.Rule, r.Title, r.Severity, r.Subject, r.State, r.Summary} {
-			text[i] = append(text[i], v)
-		}
+		id = append(id, uint64(r.ID))
 		opened = append(opened, r.Opened.UnixMilli())
 		var end *int64
 		if !r.Resolved.IsZero() {
@@ -81,16 +117,10 @@ func (db *DB) PutIncidents(ctx context.Context, incidents []IncidentRow) error {
 			end = &ms
 		}
 		resolved = append(resolved, end)
+		reopened = append(reopened, uint32(r.Reopened))
 		at = append(at, now)
 	}
-	b := &Block{Table: "incident_raw", Rows: len(incidents)}
-	for i, n := range []string{"tenant_id", "customer_id", "site_id", "pbx_id", "agent_id"} {
-		b.Columns = append(b.Columns, Column{n, "UInt32", ids[i]})
-	}
-	const lc = "LowCardinality(String)"
-	b.Columns = append(b.Columns, Column{"incident_id", "UInt64", id},
-		Column{"rule", lc, text[0]}, Column{"title", "String", text[1]}, Column{"severity", lc, text[2]},
-		Column{"subject", "String", text[3]}, Column{"state", lc, text[4]}, Column{"summary", "String", text[5]},
-		Column{"opened_at", instantType, opened}, Column{"resolved_at", nullableInstantType, resolved}, Column{"updated_at", instantType, at})
+	b.Columns = append(b.Columns, Column{"incident_id", "UInt64", id}, Column{"opened_at", instantType, opened},
+		Column{"resolved_at", nullableInstantType, resolved}, Column{"reopened", "UInt32", reopened}, Column{"updated_at", instantType, at})
 	return db.InsertBlock(ctx, b, "")
 }

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS sidetone.probe_window_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     target_id UInt64 COMMENT 'Hash that identifies the target; its name is in item_raw.' CODEC(ZSTD(1)),
     length_ms UInt32 COMMENT 'Length of the window, ms.' CODEC(Delta, ZSTD(1)),
@@ -41,13 +41,13 @@ CREATE TABLE IF NOT EXISTS sidetone.probe_window_raw
     lost_reverse Nullable(UInt32) COMMENT 'Lost on the way back; NULL when the method cannot tell.' CODEC(ZSTD(1)),
     fault LowCardinality(String) COMMENT 'Cause of the last loss: timeout, refused, unreachable, resolve, tls, answer; empty when nothing was lost.',
     detail String COMMENT 'What the method learnt: mapped address, answer, certificate.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, target_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, target_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'One closed window of attempts at one target.';
 
@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS sidetone.pbx_status_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     state LowCardinality(String) COMMENT 'ok, unreachable, auth_failed or busy.',
     detail String COMMENT 'Why state is not ok, for a person.' CODEC(ZSTD(1)),
@@ -92,13 +92,13 @@ CREATE TABLE IF NOT EXISTS sidetone.pbx_status_raw
     audit_log Nullable(Bool) COMMENT 'The audit log is on.' CODEC(ZSTD(1)),
     local_ip_valid Nullable(Bool) COMMENT 'The PBX thinks its local address valid.' CODEC(ZSTD(1)),
     clock_offset_ms Nullable(Int64) COMMENT 'Clock of the PBX minus clock of the agent, ms.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'One reading of a PBX as a whole.';
 
@@ -112,7 +112,7 @@ CREATE TABLE IF NOT EXISTS sidetone.trunk_state_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     trunk_id UInt64 COMMENT 'Hash that identifies the trunk.' CODEC(ZSTD(1)),
     registered Bool COMMENT 'The PBX calls the trunk online.' CODEC(ZSTD(1)),
@@ -121,13 +121,13 @@ CREATE TABLE IF NOT EXISTS sidetone.trunk_state_raw
     configuration_issue Bool COMMENT 'The PBX sees a fault in the configuration.' CODEC(ZSTD(1)),
     channels_max Nullable(UInt32) COMMENT 'Calls that the trunk can carry.' CODEC(ZSTD(1)),
     calls_active Nullable(UInt32) COMMENT 'Calls on the trunk now.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, trunk_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, trunk_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'State of one trunk at one reading.';
 
@@ -141,7 +141,7 @@ CREATE TABLE IF NOT EXISTS sidetone.sbc_state_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     sbc_id UInt64 COMMENT 'Hash that identifies the SBC.' CODEC(ZSTD(1)),
     connected Bool COMMENT 'The SBC has its connection to the PBX.' CODEC(ZSTD(1)),
@@ -151,13 +151,13 @@ CREATE TABLE IF NOT EXISTS sidetone.sbc_state_raw
     phones_registered Nullable(UInt32) COMMENT 'Phones registered through the SBC.' CODEC(ZSTD(1)),
     udp_active Nullable(Bool) COMMENT 'The SBC carries media over UDP.' CODEC(ZSTD(1)),
     connected_s Nullable(UInt64) COMMENT 'Age of the connection, s.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, sbc_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, sbc_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'State of one session border controller at one reading.';
 
@@ -171,20 +171,20 @@ CREATE TABLE IF NOT EXISTS sidetone.service_state_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     service_id UInt64 COMMENT 'Hash that identifies the service.' CODEC(ZSTD(1)),
     status LowCardinality(String) COMMENT 'The word of the PBX: Running, Stopped, StartPending and so on.',
     memory_bytes Nullable(UInt64) COMMENT 'Memory in use, bytes.' CODEC(ZSTD(1)),
     threads Nullable(UInt32) COMMENT 'Threads.' CODEC(ZSTD(1)),
     handles Nullable(UInt32) COMMENT 'Open handles.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, service_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, service_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'State of one 3CX service at one reading.';
 
@@ -198,7 +198,7 @@ CREATE TABLE IF NOT EXISTS sidetone.extension_summary_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     total UInt32 COMMENT 'Extensions.' CODEC(Delta, ZSTD(1)),
     enabled UInt32 COMMENT 'Extensions that are enabled.' CODEC(Delta, ZSTD(1)),
@@ -206,13 +206,13 @@ CREATE TABLE IF NOT EXISTS sidetone.extension_summary_raw
     queue_logged_in UInt32 COMMENT 'Extensions logged into queues.' CODEC(Delta, ZSTD(1)),
     system_total Nullable(UInt32) COMMENT 'System extensions.' CODEC(ZSTD(1)),
     system_unregistered Nullable(UInt32) COMMENT 'System extensions that are not registered.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Counts of extensions; none is named.';
 
@@ -226,7 +226,7 @@ CREATE TABLE IF NOT EXISTS sidetone.backup_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     copies UInt32 COMMENT 'Backups that are there.' CODEC(Delta, ZSTD(1)),
     newest_at Nullable(DateTime64(3, 'UTC')) COMMENT 'Newest backup, clock of the PBX; NULL when there is none.' CODEC(ZSTD(1)),
@@ -236,13 +236,13 @@ CREATE TABLE IF NOT EXISTS sidetone.backup_raw
     encrypted Nullable(Bool) COMMENT 'Backups are encrypted.' CODEC(ZSTD(1)),
     repository LowCardinality(String) COMMENT 'Kind of place: Local, Sftp and so on.',
     kept_copies Nullable(UInt32) COMMENT 'Copies that the schedule keeps.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (tenant_id, agent_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 396 DAY
+ORDER BY (tenant_id, agent_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 396 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'The backups that a PBX holds.';
 
@@ -256,7 +256,7 @@ CREATE TABLE IF NOT EXISTS sidetone.licence_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     product_code LowCardinality(String) COMMENT 'Product.',
     active Nullable(Bool) COMMENT 'The licence is active.' CODEC(ZSTD(1)),
@@ -264,13 +264,13 @@ CREATE TABLE IF NOT EXISTS sidetone.licence_raw
     maintenance_expires_at Nullable(DateTime64(3, 'UTC')) COMMENT 'End of the maintenance.' CODEC(ZSTD(1)),
     calls_max Nullable(UInt32) COMMENT 'Calls that the licence allows.' CODEC(ZSTD(1)),
     support Nullable(Bool) COMMENT 'Support is included.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (tenant_id, agent_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 396 DAY
+ORDER BY (tenant_id, agent_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 396 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Licence of a PBX; the key is never read.';
 
@@ -284,19 +284,19 @@ CREATE TABLE IF NOT EXISTS sidetone.event_log_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     entry_id Int64 COMMENT 'Number of the line in the PBX.' CODEC(Delta, ZSTD(1)),
     event_id UInt32 COMMENT 'Kind of event, number of the PBX.' CODEC(Delta, ZSTD(1)),
     severity LowCardinality(String) COMMENT 'Error, Warning or Info.',
     source LowCardinality(String) COMMENT 'Part of the PBX that wrote the line.',
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, entry_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, entry_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Lines of the PBX''s event log, without their text.';
 
@@ -310,7 +310,7 @@ CREATE TABLE IF NOT EXISTS sidetone.state_change_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     subject LowCardinality(String) COMMENT 'pbx, trunk, sbc, service, target or agent.',
     item_id UInt64 COMMENT 'Hash that identifies the thing; 0 for the PBX itself.' CODEC(ZSTD(1)),
@@ -318,13 +318,13 @@ CREATE TABLE IF NOT EXISTS sidetone.state_change_raw
     from_state LowCardinality(String) COMMENT 'State before; empty when not known.',
     to_state LowCardinality(String) COMMENT 'State after.',
     detail String COMMENT 'More about it, for a person.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (tenant_id, agent_id, subject, item_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 396 DAY
+ORDER BY (tenant_id, agent_id, subject, item_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 396 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Something changed at an instant.';
 
@@ -338,7 +338,7 @@ CREATE TABLE IF NOT EXISTS sidetone.agent_health_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     uptime_s UInt64 COMMENT 'Time since the start, s.' CODEC(Delta, ZSTD(1)),
     rss_bytes UInt64 COMMENT 'Resident memory, bytes.' CODEC(Delta, ZSTD(1)),
@@ -354,13 +354,13 @@ CREATE TABLE IF NOT EXISTS sidetone.agent_health_raw
     memory_free_bytes UInt64 COMMENT 'Free memory of the host, bytes.' CODEC(Delta, ZSTD(1)),
     disk_free_bytes UInt64 COMMENT 'Free space of the spool''s disk, bytes.' CODEC(Delta, ZSTD(1)),
     version LowCardinality(String) COMMENT 'Version of the agent.',
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY day
-ORDER BY (tenant_id, agent_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 30 DAY
+ORDER BY (tenant_id, agent_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 30 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'What an agent says of itself.';
 
@@ -374,19 +374,19 @@ CREATE TABLE IF NOT EXISTS sidetone.link_event_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     event LowCardinality(String) COMMENT 'up, down or refused.',
     transport LowCardinality(String) COMMENT 'quic or tcp.',
     collector LowCardinality(String) COMMENT 'Address that the agent dialled.',
     reason String COMMENT 'Why.' CODEC(ZSTD(1)),
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (tenant_id, agent_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 396 DAY
+ORDER BY (tenant_id, agent_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 396 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Changes of an agent''s link to the collector.';
 
@@ -400,19 +400,19 @@ CREATE TABLE IF NOT EXISTS sidetone.gap_raw
     epoch UInt64 COMMENT 'Life of the agent''s spool.' CODEC(ZSTD(1)),
     seq UInt64 COMMENT 'Number of the record within the epoch.' CODEC(Delta, ZSTD(1)),
     idx UInt32 COMMENT 'Number of the row within the record.' CODEC(Delta, ZSTD(1)),
-    observed_at DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
+    observed DateTime64(3, 'UTC') COMMENT 'When it was observed, clock of the agent.' CODEC(Delta, ZSTD(1)),
     received_at DateTime64(3, 'UTC') COMMENT 'When it arrived, clock of the collector.' CODEC(Delta, ZSTD(1)),
     gap_epoch UInt64 COMMENT 'Epoch of the missing records.' CODEC(Delta, ZSTD(1)),
     from_seq UInt64 COMMENT 'First missing seq.' CODEC(Delta, ZSTD(1)),
     to_seq UInt64 COMMENT 'Last missing seq.' CODEC(Delta, ZSTD(1)),
     reason LowCardinality(String) COMMENT 'evicted, damaged or rejected.',
-    clock_flag Bool MATERIALIZED observed_at < received_at - INTERVAL 30 DAY OR observed_at > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
-    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed_at)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
+    clock_flag Bool MATERIALIZED observed < received_at - INTERVAL 30 DAY OR observed > received_at + INTERVAL 1 DAY COMMENT 'The agent''s clock was too far off to be believed.',
+    day Date MATERIALIZED if(clock_flag, toDate(0), toDate(observed)) COMMENT 'Observed day, UTC; 1970-01-01 when clock_flag.'
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(day)
-ORDER BY (tenant_id, agent_id, observed_at, epoch, seq, idx)
-TTL toDate(if(clock_flag, received_at, observed_at)) + INTERVAL 396 DAY
+ORDER BY (tenant_id, agent_id, observed, epoch, seq, idx)
+TTL toDate(if(clock_flag, received_at, observed)) + INTERVAL 396 DAY
 SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'Ranges of records that will never arrive, with the reason.';
 
@@ -452,8 +452,11 @@ CREATE TABLE IF NOT EXISTS sidetone.agent_dim
     customer String COMMENT 'Name of the customer.',
     site String COMMENT 'Name of the site.',
     pbx String COMMENT 'Name of the PBX.',
-    agent String COMMENT 'Name of the agent: its host.',
-    revoked Bool COMMENT 'The agent was revoked.',
+    pbx_fqdn String COMMENT 'Name of the PBX in DNS.',
+    hostname String COMMENT 'Host of the agent.',
+    os LowCardinality(String) COMMENT 'Operating system of the agent.',
+    arch LowCardinality(String) COMMENT 'Architecture of the agent.',
+    version LowCardinality(String) COMMENT 'Version of the agent.',
     updated_at DateTime64(3, 'UTC') COMMENT 'When this row was written, clock of the collector.'
 )
 ENGINE = ReplacingMergeTree(updated_at)
@@ -477,6 +480,7 @@ CREATE TABLE IF NOT EXISTS sidetone.incident_raw
     summary String COMMENT 'What happened, for a person.',
     opened_at DateTime64(3, 'UTC') COMMENT 'When it was opened, clock of the collector.',
     resolved_at Nullable(DateTime64(3, 'UTC')) COMMENT 'When it was resolved; NULL while open.',
+    reopened UInt32 COMMENT 'How often the cause came back.',
     updated_at DateTime64(3, 'UTC') COMMENT 'When this row was written, clock of the collector.'
 )
 ENGINE = ReplacingMergeTree(updated_at)

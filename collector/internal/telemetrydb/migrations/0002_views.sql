@@ -2,7 +2,8 @@
 -- A window without an answer has NULL statistics: "no data" is never 0.
 
 CREATE OR REPLACE VIEW sidetone.agent AS
-SELECT tenant_id, tenant, customer_id, customer, site_id, site, pbx_id, pbx, agent_id, agent, revoked, updated_at
+SELECT tenant_id, tenant, customer_id, customer, site_id, site, pbx_id, pbx, pbx_fqdn, agent_id,
+    if(hostname = '', concat('agent ', toString(agent_id)), hostname) AS agent, os, arch, version, updated_at
 FROM sidetone.agent_dim FINAL;
 
 CREATE OR REPLACE VIEW sidetone.site AS
@@ -22,7 +23,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.probe_window AS
 SELECT
-    r.observed_at AS observed_at, r.observed_at + toIntervalMillisecond(r.length_ms) AS ended_at,
+    r.observed AS observed, r.observed + toIntervalMillisecond(r.length_ms) AS ended_at,
     r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.target_id AS target_id, i.name AS target, i.method AS method, i.address AS address, r.length_ms AS length_ms,
@@ -42,7 +43,7 @@ LEFT ANY JOIN (SELECT * FROM sidetone.item_raw FINAL) AS i ON i.tenant_id = r.te
 
 CREATE OR REPLACE VIEW sidetone.pbx_status AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.state AS state, r.detail AS detail, r.answer_ms AS answer_ms, r.fqdn AS fqdn, r.version AS version,
     r.os AS os, r.calls_active AS calls_active, r.calls_max AS calls_max, r.calls_talking AS calls_talking,
@@ -61,7 +62,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.trunk_state AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.trunk_id AS trunk_id, i.name AS trunk, i.number AS number, i.variety AS kind, i.address AS host,
     r.registered AS registered, r.registration_needed AS registration_needed, r.fail_code AS fail_code,
@@ -73,7 +74,7 @@ LEFT ANY JOIN (SELECT * FROM sidetone.item_raw FINAL) AS i ON i.tenant_id = r.te
 
 CREATE OR REPLACE VIEW sidetone.sbc_state AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.sbc_id AS sbc_id, i.name AS sbc, r.connected AS connected, r.version AS version, r.latency_ms AS latency_ms,
     r.calls_active AS calls_active, r.phones_registered AS phones_registered, r.udp_active AS udp_active,
@@ -85,7 +86,7 @@ LEFT ANY JOIN (SELECT * FROM sidetone.item_raw FINAL) AS i ON i.tenant_id = r.te
 
 CREATE OR REPLACE VIEW sidetone.service_state AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.service_id AS service_id, i.name AS service, i.address AS title, r.status AS status,
     r.memory_bytes AS memory_bytes, r.threads AS threads, r.handles AS handles, r.epoch AS epoch, r.seq AS seq,
@@ -96,7 +97,7 @@ LEFT ANY JOIN (SELECT * FROM sidetone.item_raw FINAL) AS i ON i.tenant_id = r.te
 
 CREATE OR REPLACE VIEW sidetone.extension_summary AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.total AS total, r.enabled AS enabled, r.registered AS registered, r.queue_logged_in AS queue_logged_in,
     r.system_total AS system_total, r.system_unregistered AS system_unregistered, r.epoch AS epoch, r.seq AS seq,
@@ -106,7 +107,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.backup AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.copies AS copies, r.newest_at AS newest_at, r.newest_size_bytes AS newest_size_bytes,
     r.total_size_bytes AS total_size_bytes, r.schedule_enabled AS schedule_enabled, r.encrypted AS encrypted,
@@ -117,7 +118,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.licence AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.product_code AS product_code, r.active AS active, r.expires_at AS expires_at,
     r.maintenance_expires_at AS maintenance_expires_at, r.calls_max AS calls_max, r.support AS support,
@@ -127,7 +128,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.event_log AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.entry_id AS entry_id, r.event_id AS event_id, r.severity AS severity, r.source AS source, r.epoch AS epoch,
     r.seq AS seq, r.idx AS idx, r.clock_flag AS clock_flag, r.day AS day
@@ -136,7 +137,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.state_change AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.subject AS subject, r.item_id AS item_id, r.name AS name, r.from_state AS from_state, r.to_state AS to_state,
     r.detail AS detail, r.epoch AS epoch, r.seq AS seq, r.idx AS idx, r.clock_flag AS clock_flag, r.day AS day
@@ -145,7 +146,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.agent_health AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.uptime_s AS uptime_s, r.rss_bytes AS rss_bytes, r.cpu_ms AS cpu_ms, r.goroutines AS goroutines,
     r.spool_records AS spool_records, r.spool_bytes AS spool_bytes, r.spool_oldest_ms AS spool_oldest_ms,
@@ -158,7 +159,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.link_event AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.event AS event, r.transport AS transport, r.collector AS collector, r.reason AS reason, r.epoch AS epoch,
     r.seq AS seq, r.idx AS idx, r.clock_flag AS clock_flag, r.day AS day
@@ -167,7 +168,7 @@ LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
 CREATE OR REPLACE VIEW sidetone.gap AS
 SELECT
-    r.observed_at AS observed_at, r.received_at AS received_at, r.tenant_id AS tenant_id,
+    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
     a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
     r.gap_epoch AS gap_epoch, r.from_seq AS from_seq, r.to_seq AS to_seq, r.reason AS reason,
     r.to_seq - r.from_seq + 1 AS records, r.epoch AS epoch, r.seq AS seq, r.idx AS idx, r.clock_flag AS clock_flag,
@@ -179,7 +180,7 @@ CREATE OR REPLACE VIEW sidetone.incident AS
 SELECT r.incident_id AS incident_id, r.tenant_id AS tenant_id, t.tenant AS tenant, r.customer_id AS customer_id, s.customer AS customer,
     r.site_id AS site_id, s.site AS site, r.pbx_id AS pbx_id, r.agent_id AS agent_id, r.rule AS rule, r.title AS title, r.severity AS severity,
     r.subject AS subject, r.state AS state, r.summary AS summary, r.opened_at AS opened_at, r.resolved_at AS resolved_at,
-    if(r.resolved_at IS NULL, NULL, dateDiff('second', r.opened_at, assumeNotNull(r.resolved_at))) AS duration_s, r.updated_at AS updated_at
+    if(r.resolved_at IS NULL, NULL, dateDiff('second', r.opened_at, assumeNotNull(r.resolved_at))) AS duration_s, r.reopened AS reopened, r.updated_at AS updated_at
 FROM (SELECT * FROM sidetone.incident_raw FINAL) AS r
 LEFT ANY JOIN sidetone.tenant AS t ON t.tenant_id = r.tenant_id
 LEFT ANY JOIN sidetone.site AS s ON s.site_id = r.site_id;
