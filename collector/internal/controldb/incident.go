@@ -15,33 +15,12 @@ import (
 	"sidetone/shared/telemetry"
 )
 
-var (
-	_ incident.Store = (*DB)(nil)
-	_ incident.Names = (*DB)(nil)
-)
+var _ incident.Store = (*DB)(nil)
 
 const incidentColumns = `id, key, rule, agent_id, subject_kind, item_id,
 	tenant_id, customer_id, site_id, pbx_id, tenant_name, customer_name, site_name, pbx_name,
 	severity, title, subject, summary, advice, evidence_json,
 	opened_ms, resolved_ms, resolution, reopened, reopened_ms, parent_cause`
-
-// IncidentPath tells the names of a place. The PBX goes by its FQDN when that is known.
-func (d *DB) IncidentPath(ctx context.Context, src alert.Source) (incident.Path, error) {
-	var p incident.Path
-	var fqdn string
-	err := d.sql.QueryRowContext(ctx, `SELECT t.name, c.name, s.name, coalesce(p.name, ''), coalesce(p.fqdn, '')
-		FROM site s JOIN customer c ON c.id = s.customer_id JOIN tenant t ON t.id = c.tenant_id
-		LEFT JOIN pbx p ON p.site_id = s.id AND p.id = $2
-		WHERE s.id = $1 AND t.id = $3`, int64(src.Site), int64(src.PBX), int64(src.Tenant)).
-		Scan(&p.Tenant, &p.Customer, &p.Site, &p.PBX, &fqdn)
-	if err != nil {
-		return incident.Path{}, fmt.Errorf("names of site %d: %w", src.Site, err)
-	}
-	if fqdn != "" {
-		p.PBX = fqdn
-	}
-	return p, nil
-}
 
 // Incidents lists incidents with the state of their messages.
 func (d *DB) Incidents(ctx context.Context, scope authz.Scope, f incident.Filter) ([]incident.Incident, error) {

@@ -18,6 +18,7 @@ func Run(t *testing.T, open Open) {
 	t.Run("enrolment", func(t *testing.T) { enrolmentContract(t, open) })
 	t.Run("inventory", func(t *testing.T) { inventoryContract(t, open) })
 	t.Run("authn", func(t *testing.T) { authnContract(t, open) })
+	t.Run("alerting", func(t *testing.T) { alertingContract(t, open) })
 }
 
 // noon is a fixed instant; stores keep milliseconds.
