@@ -39,10 +39,10 @@ func TestTrunkDrop(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		s.sim("trunks/10002", map[string]any{"online": false})
+		s.sim("trunks/10000", map[string]any{"online": false})
 		s.oneMessageEach(t, hook, mail, "opened", 2, 20*time.Second)
 		_ = syscall.Kill(pid, syscall.SIGCONT) // it may have been replaced meanwhile
-		s.sim("trunks/10002", map[string]any{"online": true})
+		s.sim("trunks/10000", map[string]any{"online": true})
 		s.oneMessageEach(t, hook, mail, "resolved", 2, 60*time.Second)
 	})
 	settle(t, s.collectorData(), s.ledgerFile(), 60*time.Second)

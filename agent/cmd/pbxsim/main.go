@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -51,7 +52,7 @@ type flags struct {
 
 	Scenario  string           `help:"Timeline of what happens: a TOML file, or the word demo." placeholder:"FILE"`
 	ReadyFile string           `help:"File to write, as JSON with the real address, when it serves." placeholder:"FILE"`
-	CAOut     string           `name:"ca-out" help:"File to write the CA certificate to (PEM)." placeholder:"FILE"`
+	CAOut     string           `name:"ca-out" help:"File to write the CA certificate to (PEM). Its key goes beside it (.key), and both are used again at the next start." placeholder:"FILE"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 }
 
@@ -91,7 +92,7 @@ func run(ctx context.Context, f flags, log zerolog.Logger) error {
 		_ = l.Close()
 		return fmt.Errorf("listen on %s: %w", f.Listen, err)
 	}
-	cert, err := pbxsim.NewCertificate(f.FQDN, host)
+	cert, err := certificate(f.CAOut, f.FQDN, host)
 	if err == nil {
 		err = announce(f, host, port, cert)
 	}
@@ -101,6 +102,28 @@ func run(ctx context.Context, f flags, log zerolog.Logger) error {
 	}
 	log.Info().Str("addr", l.Addr().String()).Msg("the simulated PBX serves")
 	return sim.Serve(ctx, l, cert)
+}
+
+// certificate reuses the CA of an earlier start when it lies at caFile.
+func certificate(caFile string, hosts ...string) (*pbxsim.Certificate, error) {
+	if caFile == "" {
+		return pbxsim.NewCertificate(hosts...)
+	}
+	ca, err := os.ReadFile(caFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return pbxsim.NewCertificate(hosts...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read CA certificate: %w", err)
+	}
+	key, err := os.ReadFile(caFile + ".key")
+	if errors.Is(err, os.ErrNotExist) {
+		return pbxsim.NewCertificate(hosts...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read CA key: %w", err)
+	}
+	return pbxsim.ReuseCertificate(ca, key, hosts...)
 }
 
 // ready is the content of the ready file.
@@ -123,7 +146,7 @@ func announce(f flags, host, port string, cert *pbxsim.Certificate) error {
 		if err != nil {
 			return fmt.Errorf("write CA certificate: %w", err)
 		}
-		if err := writeFile(path, cert.CAPEM); err != nil {
+		if err := errors.Join(writeFile(path+".key", cert.CAKeyPEM), writeFile(path, cert.CAPEM)); err != nil {
 			return fmt.Errorf("write CA certificate: %w", err)
 		}
 		r.CAFile = path

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -89,5 +90,30 @@ func TestRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", args, err, want)
 		}
+	}
+}
+
+// A simulator that is started again shows a certificate by the same CA.
+func TestCAOutlivesARestart(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	first, err := certificate(file, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := announce(flags{CAOut: file}, "127.0.0.1", "1", first); err != nil {
+		t.Fatal(err)
+	}
+	second, err := certificate(file, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first.CAPEM, second.CAPEM) {
+		t.Fatal("another CA after the restart")
+	}
+	if err := os.WriteFile(file+".key", []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := certificate(file, "127.0.0.1"); err == nil {
+		t.Fatal("a damaged key was not noticed")
 	}
 }
