@@ -2,18 +2,20 @@
 //   node dev/shots.mjs BASE OUTDIR [name-filter]
 // Talks to the browser by its own debugging protocol over a pipe; needs no package.
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const [base, out, only = ''] = process.argv.slice(2);
-const SHOTS = JSON.parse(process.env.SHOTS ?? 'null') ?? [
+const SHOTS = JSON.parse(process.env.SHOTS ? (process.env.SHOTS.startsWith('@') ? readFileSync(process.env.SHOTS.slice(1), 'utf8') : process.env.SHOTS) : 'null') ?? [
   { name: 'fleet', path: '/' },
   { name: 'site-degraded', path: '/sites/s1001', full: true },
   { name: 'site-down', path: '/sites/s1000?range=15m' },
   { name: 'incidents', path: '/incidents?state=all' },
 ];
-const SIZES = { desktop: [1440, 900], phone: [390, 844] };
+const SIZES = { desktop: [1440, 900], laptop: [1366, 768], phone: [390, 844], narrow: [320, 640] };
+const DEFAULT_SIZES = ['desktop-light', 'desktop-dark', 'phone-light'];
 
 class Browser {
   #next = 1;
@@ -71,8 +73,8 @@ await mkdir(out, { recursive: true });
 try {
   for (const shot of SHOTS.filter((s) => s.name.includes(only))) {
     for (const [sizeName, [width, height]] of Object.entries(SIZES)) {
-      for (const scheme of sizeName === 'desktop' ? ['light', 'dark'] : [shot.phone ?? 'light']) {
-        if (shot.sizes && !shot.sizes.includes(`${sizeName}-${scheme}`)) continue;
+      for (const scheme of ['light', 'dark']) {
+        if (!(shot.sizes ?? DEFAULT_SIZES).includes(`${sizeName}-${scheme}`)) continue;
         await take(shot, sizeName, width, height, scheme);
       }
     }
@@ -89,10 +91,13 @@ async function take(shot, sizeName, width, height, scheme) {
   await page('Runtime.enable');
   await page('Log.enable');
   await page('Page.enable');
-  await page('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: sizeName === 'phone' });
+  await page('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: width < 500 });
   await page('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: scheme }] });
   await page('Page.navigate', { url: base + shot.path });
   await new Promise((done) => setTimeout(done, shot.wait ?? 1800));
+  for (const [type, x, y] of shot.mouse ?? []) {
+    await page('Input.dispatchMouseEvent', { type, x, y, button: 'left', buttons: type === 'mouseReleased' ? 0 : 1, clickCount: 1 });
+  }
   if (shot.run) {
     const r = await page('Runtime.evaluate', { expression: `(async () => { ${shot.run} })()`, awaitPromise: true, returnByValue: true });
     if (r.exceptionDetails) console.log(shot.name, r.exceptionDetails.exception?.description);

@@ -29,8 +29,9 @@ function cell(x: Maybe<number>, divisor = 1): Cell {
   return typeof x === 'number' && Number.isFinite(x) ? x / divisor : null;
 }
 
-function empty(stepMs: number): SeriesColumns {
-  return { stepMs, t: [], min: [], p10: [], p50: [], p90: [], max: [], jitter: [], loss: [] };
+/** Columns without a point. */
+export function empty(stepMs: number): SeriesColumns {
+  return { stepMs: Math.max(1, stepMs), t: [], min: [], p10: [], p50: [], p90: [], max: [], jitter: [], loss: [] };
 }
 
 function gapPoint(t: number): Point {

@@ -33,6 +33,7 @@ class Stream {
   #retry: ReturnType<typeof setTimeout> | undefined;
   #failures = 0;
   #wasOpen = false;
+  #dialledMs = 0;
   #heardMs = 0; // of the last ping, by the viewer's clock
 
   /** Connects, for one site or for the fleet. Returns what ends it. */
@@ -59,7 +60,7 @@ class Stream {
     this.silentMs = Date.now() - this.#heardMs;
     this.stale = this.silentMs > STALE_AFTER_MS;
     // A connection can be dead without either side being told, as after a laptop slept.
-    if (this.open && this.silentMs > 2 * STALE_AFTER_MS) this.#again();
+    if (this.stale && Date.now() - Math.max(this.#heardMs, this.#dialledMs) > 2 * STALE_AFTER_MS) this.#again();
   }
 
   #hangUp(): void {
@@ -71,6 +72,7 @@ class Stream {
 
   #dial(): void {
     this.#hangUp();
+    this.#dialledMs = Date.now();
     const src = new EventSource('/api/v1/stream' + (this.#site ? '?site=' + encodeURIComponent(this.#site) : ''));
     this.#source = src;
     src.onopen = () => {
@@ -91,6 +93,7 @@ class Stream {
 
   #again(): void {
     this.#hangUp();
+    this.#dialledMs = Date.now();
     this.#retry = setTimeout(() => {
       // The browser hides the status of a refused stream, so ask who we are.
       void session.load().then(() => {
