@@ -139,8 +139,11 @@ func (s *Spool) saveSentinel() {
 		p.Epochs = p.Epochs[n-maxEpochsKept:]
 	}
 	p.keep(s.idx.disk, s.idx.memory)
+	p.keepGaps(s.gaps.list)
 	if o := s.promised; o != nil { // not compared yet: it stays promised
 		p.Live, p.Loose, p.LooseCount = o.Live, o.Loose, o.LooseCount
+		p.Gaps = append(o.Gaps, p.Gaps...)
+		p.Gaps = p.Gaps[max(0, len(p.Gaps)-maxGapsKept):]
 	}
 	if err := s.sentinel.write(p); err != nil {
 		s.degrade("write sentinel: " + err.Error())

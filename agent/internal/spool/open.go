@@ -95,7 +95,14 @@ func (s *Spool) openDB() bool {
 
 // tryOpen opens the database and loads index and gaps. Records in memory stay.
 func (s *Spool) tryOpen(dir string) error {
-	db, err := openStore(dir, false, s.deps.Log)
+	if err := checkTables(dir); err != nil {
+		return err
+	}
+	if err := s.mayOpenDB(); err != nil {
+		return err
+	}
+	db, err := openStore(dir, s.deps.Log)
+	s.openedDB()
 	if err != nil {
 		return err
 	}
@@ -184,6 +191,7 @@ func (s *Spool) settlePromise() bool {
 		return false
 	}
 	s.promised = nil
+	s.restoreGaps(p.Gaps)
 	lost := p.missing(s.idx.disk)
 	if len(lost) > 0 {
 		lost = s.salvage(lost)
@@ -201,6 +209,19 @@ func (s *Spool) settlePromise() bool {
 		s.note(StateOK, StateDamaged, fmt.Sprintf("%d records lost to damage", lost.count()))
 	}
 	return len(lost) > 0
+}
+
+// restoreGaps adds gaps that only the sentinel knows. One whose records are there
+// after all was interrupted by a crash before anything was dropped.
+func (s *Spool) restoreGaps(kept []keptGap) {
+	var ws []write
+	for _, k := range kept {
+		if k.From > k.To || s.idx.disk.overlaps(span{k.From, k.To}) {
+			continue
+		}
+		ws = append(ws, s.gaps.add(telemetry.Gap{Observed: k.Observed, Epoch: k.Epoch, From: k.From, To: k.To, Reason: k.Reason})...)
+	}
+	s.forget(nil, ws)
 }
 
 // lose records gaps for numbers that are gone, split where an epoch begins.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+
+	"sidetone/shared/telemetry"
 )
 
 // promise is what the sentinel file says must be in the database. It is outside the
@@ -24,8 +26,19 @@ type promise struct {
 	// Loose says that Live[0] covers several spans, of which LooseCount seqs live.
 	Loose      bool   `json:"loose,omitempty"`
 	LooseCount uint64 `json:"loose_count,omitempty"`
+	// Gaps are those that the collector has not confirmed, the newest maxGapsKept, in
+	// case the database is lost with the rest.
+	Gaps []keptGap `json:"gaps,omitempty"`
 	// Volatile says that seqs may have been given that this file does not know of.
 	Volatile bool `json:"volatile,omitempty"`
+}
+
+type keptGap struct {
+	Epoch    uint64           `json:"e"`
+	From     uint64           `json:"f"`
+	To       uint64           `json:"t"`
+	Reason   string           `json:"r"`
+	Observed telemetry.UnixMS `json:"o"`
 }
 
 type epochStart struct {
@@ -34,10 +47,11 @@ type epochStart struct {
 }
 
 const (
-	slotSize      = 4096 // a page: a torn write spoils one slot, not both
+	slotSize      = 8192 // whole pages: a torn write spoils one slot, not both
 	slotMagic     = "sidetone-spool-sentinel-1"
 	maxSpansKept  = 48
 	maxEpochsKept = 8
+	maxGapsKept   = 40
 )
 
 // sentinel is a file of two slots that are overwritten in turn. Overwriting in place
@@ -168,6 +182,13 @@ func (p *promise) keep(live, memory spans) {
 	}
 	for _, s := range memory {
 		p.Memory = append(p.Memory, [2]uint64{s.from, s.to})
+	}
+}
+
+// keepGaps writes the newest gaps for the sentinel.
+func (p *promise) keepGaps(list []*gap) {
+	for _, g := range list[max(0, len(list)-maxGapsKept):] {
+		p.Gaps = append(p.Gaps, keptGap{g.Epoch, g.From, g.To, g.Reason, g.Observed})
 	}
 }
 

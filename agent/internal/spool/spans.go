@@ -23,10 +23,7 @@ func (s spans) find(seq uint64) int {
 	return i
 }
 
-func (s spans) has(seq uint64) bool {
-	i := s.find(seq)
-	return i < len(s) && s[i].from <= seq
-}
+func (s spans) has(seq uint64) bool { return s.overlaps(span{seq, seq}) }
 
 func (s *spans) add(seq uint64) {
 	i := s.find(seq)
@@ -73,4 +70,9 @@ func (s spans) count() uint64 {
 		n += sp.to - sp.from + 1
 	}
 	return n
+}
+
+func (s spans) overlaps(sp span) bool {
+	i := s.find(sp.from)
+	return i < len(s) && s[i].from <= sp.to
 }

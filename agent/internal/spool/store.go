@@ -25,11 +25,10 @@ var errNotFound = errors.New("no such key")
 // smallProfile keeps Badger at about 50 MB resident and a few sparse MB on disk; its
 // defaults want hundreds. Values stay inside the tables (ValueThreshold is above any
 // value), so the value log is empty and needs no garbage collection.
-func smallProfile(dir string, readOnly bool, log zerolog.Logger) badger.Options {
+func smallProfile(dir string, log zerolog.Logger) badger.Options {
 	const memtable = 2 << 20
 	o := badger.DefaultOptions(dir)
 	o.Logger = badgerLog{log}
-	o.ReadOnly = readOnly
 	o.SyncWrites = true
 	o.MemTableSize = memtable
 	o.NumMemtables = 2
@@ -50,14 +49,12 @@ func smallProfile(dir string, readOnly bool, log zerolog.Logger) badger.Options 
 	return o
 }
 
-func openStore(dir string, readOnly bool, log zerolog.Logger) (s *store, err error) {
+func openStore(dir string, log zerolog.Logger) (s *store, err error) {
 	defer caught("open", &err)
-	if !readOnly {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
-	db, err := badger.Open(smallProfile(dir, readOnly, log))
+	db, err := badger.Open(smallProfile(dir, log))
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,3 @@ func allocated(info os.FileInfo) uint64 {
 	}
 	return uint64(info.Size())
 }
-
-// readOnlyWorks says that Badger can open a database without writing.
-const readOnlyWorks = true

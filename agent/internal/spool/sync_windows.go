@@ -33,6 +33,3 @@ func lockFile(f *os.File) error {
 
 // allocated is what a file takes on disk, at most.
 func allocated(info os.FileInfo) uint64 { return uint64(info.Size()) }
-
-// readOnlyWorks says that Badger can open a database without writing.
-const readOnlyWorks = false
