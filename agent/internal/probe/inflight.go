@@ -74,11 +74,10 @@ func (f *Inflight[K]) forget(now time.Time) {
 		if old := f.fifo[n]; f.m[old.key] == old.fl {
 			delete(f.m, old.key)
 		}
+		f.fifo[n] = started[K]{}
 		n++
 	}
-	if n > 0 {
-		f.fifo = append(f.fifo[:0], f.fifo[n:]...)
-	}
+	f.fifo = f.fifo[n:]
 }
 
 // Wait blocks until the flight has its outcome: answer, deadline, or end of ctx.

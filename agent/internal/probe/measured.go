@@ -65,14 +65,19 @@ func (m *measured) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if missed := (m.clock.now() - due + interval/2) / interval; missed > 0 {
-			m.count.overrun.Add(uint64(missed))
-			due += missed * interval
+		if n := missed(m.clock.now()-due, interval); n > 0 {
+			m.count.overrun.Add(uint64(n))
+			due += n * interval
 			continue
 		}
 		due += interval
 		m.attempt(ctx, &flights)
 	}
+}
+
+// missed is the number of instants to give up when the first is late by so much.
+func missed(late, interval time.Duration) time.Duration {
+	return max(late+interval/2, 0) / interval
 }
 
 // attempt starts one attempt, if the target's address is known.

@@ -94,6 +94,15 @@ func (t Target) withDefaults() Target {
 	return t
 }
 
+func known(m telemetry.Method) bool {
+	switch m {
+	case telemetry.MethodICMP, telemetry.MethodSTAMP, telemetry.MethodTCP,
+		telemetry.MethodTLS, telemetry.MethodDNS, telemetry.MethodSTUN:
+		return true
+	}
+	return false
+}
+
 // defaultPort is the method's own port; 0 where the operator must name one.
 func defaultPort(m telemetry.Method) uint16 {
 	switch m {
@@ -144,10 +153,7 @@ func (t Target) Validate() []error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	switch t.Method {
-	case telemetry.MethodICMP, telemetry.MethodSTAMP, telemetry.MethodTCP,
-		telemetry.MethodTLS, telemetry.MethodDNS, telemetry.MethodSTUN:
-	default:
+	if !known(t.Method) {
 		bad("method: %q is none of icmp, stamp, tcp, tls, dns, stun", t.Method)
 	}
 	if len(t.Name) > maxNameLen || !printable(t.Name) {
@@ -196,7 +202,7 @@ func (t Target) checkAddress() error {
 		if port != 0 {
 			return fmt.Errorf("%q: icmp has no port", t.Address)
 		}
-	} else if port == 0 {
+	} else if port == 0 && known(t.Method) {
 		return fmt.Errorf("%q has no port", t.Address)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -31,15 +32,12 @@ const reopenEvery = time.Minute
 // the most that limits allow are 1,000 a second and are remembered for 15 s.
 type flights = probe.Inflight[uint16]
 
-type driver struct {
-	log    zerolog.Logger
-	v4, v6 family
-}
+type driver struct{ v4, v6 family }
 
 // family is the socket of one address family.
 type family struct {
-	v6  bool
-	log zerolog.Logger
+	log        zerolog.Logger
+	openSocket func() (*socket, error) // called with mu held
 
 	mu      sync.Mutex // guards what follows
 	sink    probe.Sink // of any target: foreign packets are counted for all together
@@ -64,7 +62,10 @@ type socket struct {
 
 // New is the method's probe.OpenDriver.
 func New(log zerolog.Logger) probe.Driver {
-	return &driver{log: log, v4: family{log: log}, v6: family{log: log, v6: true}}
+	d := &driver{v4: family{log: log}, v6: family{log: log}}
+	d.v4.openSocket = func() (*socket, error) { return open(false, d.v4.sink, log) }
+	d.v6.openSocket = func() (*socket, error) { return open(true, d.v6.sink, log) }
+	return d
 }
 
 func (d *driver) Open(_ probe.Target, sink probe.Sink) (probe.Session, error) {
@@ -137,11 +138,15 @@ func (f *family) use() (*socket, uint16, error) {
 			return nil, 0, f.failed
 		}
 		f.tried = time.Now()
-		f.sock, f.failed = open(f.v6, f.sink, f.log)
+		f.sock, f.failed = f.openSocket()
 		if f.failed != nil {
 			if !f.told {
 				f.told = true
-				f.log.Error().Str("fault", probe.FaultPermission).Err(f.failed).Msg("ICMP echo is not possible: " + advice)
+				if errors.Is(f.failed, fs.ErrPermission) {
+					f.log.Error().Str("fault", probe.FaultPermission).Err(f.failed).Msg("ICMP echo is not permitted: " + advice)
+				} else {
+					f.log.Warn().Str("fault", probe.FaultUnreachable).Err(f.failed).Msg("no ICMP socket")
+				}
 			}
 			return nil, 0, f.failed
 		}
@@ -165,22 +170,29 @@ func (f *family) close() error {
 
 // open tries the kinds of sockets that the platform has.
 func open(v6 bool, sink probe.Sink, log zerolog.Logger) (*socket, error) {
+	var errs []error
+	for _, k := range kinds(v6) {
+		s, err := openKind(k, v6, sink, log)
+		if err == nil {
+			return s, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func openKind(k kind, v6 bool, sink probe.Sink, log zerolog.Logger) (*socket, error) {
 	local := "0.0.0.0"
 	if v6 {
 		local = "::"
 	}
-	var errs []error
-	for _, kind := range kinds(v6) {
-		pc, err := icmp.ListenPacket(kind.network, local)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		s := &socket{pc: pc, sink: sink, raw: kind.raw, v6: v6, id: uint16(nonce()), done: make(chan struct{})}
-		go s.read(log)
-		return s, nil
+	pc, err := icmp.ListenPacket(k.network, local)
+	if err != nil {
+		return nil, fmt.Errorf("open ICMP socket (%s): %w", k.network, err)
 	}
-	return nil, errors.Join(errs...)
+	s := &socket{pc: pc, raw: k.raw, v6: v6, id: uint16(nonce()), sink: sink, done: make(chan struct{})}
+	go s.read(log)
+	return s, nil
 }
 
 // kind is one way to open a socket.
