@@ -547,3 +547,19 @@ func TestAccountRules(t *testing.T) {
 		}
 	}
 }
+
+func FuzzPHC(f *testing.F) {
+	f.Add("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")
+	f.Add("$argon2id$v=19$m=0,t=0,p=0$$")
+	f.Add("$$$$$")
+	f.Fuzz(func(t *testing.T, s string) {
+		p, salt, key, err := parsePHC(s)
+		if err != nil {
+			return
+		}
+		if p.memoryKiB == 0 || p.memoryKiB > maxMemoryKiB || p.time == 0 || p.time > maxTime || p.threads == 0 ||
+			len(salt) > 64 || len(key) < keyLen || len(key) > 64 {
+			t.Errorf("%q was accepted as %s with %d bytes of salt and %d of key", s, p, len(salt), len(key))
+		}
+	})
+}

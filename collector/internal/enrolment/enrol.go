@@ -152,27 +152,34 @@ func (s *Service) admit(ctx context.Context, token Token, who Applicant) (Agent,
 // Lookup says who presents a certificate. It returns ErrUnknown, ErrRevoked or
 // ErrStaleGeneration; the agent comes with the last two, for the log.
 func (s *Service) Lookup(ctx context.Context, id certid.ID) (Agent, error) {
-	a, err := s.store.Agent(ctx, id.Agent)
-	if err != nil {
-		return Agent{}, fmt.Errorf("look up %s: %w", id, err)
-	}
-	if a.Source.Tenant != id.Tenant {
-		return Agent{}, fmt.Errorf("look up %s: %w", id, ErrUnknown)
-	}
-	if err := a.Judge(id.Generation); err != nil {
-		return a, err
-	}
-	if id.Generation > a.Generation || id.Generation == a.Generation && !a.Used {
-		if _, err := s.store.SetGeneration(ctx, a, id.Generation, true); err != nil {
+	for range storeTries {
+		a, err := s.store.Agent(ctx, id.Agent)
+		if err == nil && a.Source.Tenant != id.Tenant {
+			err = ErrUnknown
+		}
+		if err != nil {
 			return Agent{}, fmt.Errorf("look up %s: %w", id, err)
 		}
-		a.Generation, a.Used = id.Generation, true
+		if err := a.Judge(id.Generation); err != nil {
+			return a, err
+		}
+		if id.Generation < a.Generation || id.Generation == a.Generation && a.Used {
+			return a, nil
+		}
+		ok, err := s.store.SetGeneration(ctx, a, id.Generation, true)
+		if err != nil {
+			return Agent{}, fmt.Errorf("look up %s: %w", id, err)
+		}
+		if ok {
+			a.Generation, a.Used = id.Generation, true
+			return a, nil
+		}
 	}
-	return a, nil
+	return Agent{}, fmt.Errorf("look up %s: its record keeps changing", id)
 }
 
-// renewTries bounds the repeats when two renewals of one agent race.
-const renewTries = 3
+// storeTries bounds the repeats when others change the same agent's record.
+const storeTries = 4
 
 // Renew gives the next certificate to the holder of a current one. While the newest
 // generation has not been used, its predecessor gets that same generation again.
@@ -180,7 +187,7 @@ func (s *Service) Renew(ctx context.Context, id certid.ID, csr []byte) (chain []
 	if err := s.ca.CheckCSR(csr); err != nil {
 		return nil, 0, fmt.Errorf("renew %s: %w", id, err)
 	}
-	for range renewTries {
+	for range storeTries {
 		a, err := s.Lookup(ctx, id)
 		if err != nil {
 			return nil, 0, fmt.Errorf("renew %s: %w", id, err)

@@ -113,10 +113,10 @@ type Deps struct {
 	Now   func() time.Time // time.Now when nil
 }
 
-// Limits against guessing: tries that a wrong token costs, by address. A site that
-// installs hundreds of agents behind one address is not slowed: good tries are free.
+// Limits against guessing, by address. Good tries are given back, so hundreds of
+// agents may be installed behind one address; the burst is how many at once.
 const (
-	guessBurst  = 10
+	guessBurst  = 50
 	guessRefill = 10 * time.Second
 	guessTable  = 10_000
 )

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -255,8 +257,8 @@ func TestGuessingIsSlowed(t *testing.T) {
 			busy++
 		}
 	}
-	if busy != 90 {
-		t.Errorf("%d of 100 guesses were turned away, want 90", busy)
+	if busy != 50 {
+		t.Errorf("%d of 100 guesses were turned away, want 50", busy)
 	}
 	wantCode(t, r.Enrol(t.Context(), remote, request(t, tok, enrolmentID(1))), wire.EnrolBusy)
 	elsewhere := &net.UDPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 1}
@@ -416,4 +418,26 @@ func TestStoreDown(t *testing.T) {
 	cancel()
 	wantCode(t, r.Enrol(ctx, remote, request(t, tok, enrolmentID(1))), wire.EnrolBusy)
 	identityOf(t, r.Enrol(t.Context(), remote, request(t, tok, enrolmentID(1))))
+}
+
+func FuzzApplicant(f *testing.F) {
+	f.Add("enrolment-of-agent-1", "pbx1", "linux")
+	f.Add("", "\xff\u202e\x00", strings.Repeat("ä", 200))
+	f.Fuzz(func(t *testing.T, enrolmentID, hostname, os string) {
+		a, err := enrolment.CleanApplicant(wire.EnrolRequest{EnrolmentID: enrolmentID, Hostname: hostname, OS: os})
+		if err != nil {
+			return
+		}
+		if a.EnrolmentID != enrolmentID || len(enrolmentID) > 64 {
+			t.Errorf("enrolment id %q became %q", enrolmentID, a.EnrolmentID)
+		}
+		if len(a.Hostname) > 253 || len(a.OS) > 64 {
+			t.Errorf("kept %d and %d bytes", len(a.Hostname), len(a.OS))
+		}
+		for _, text := range []string{a.Hostname, a.OS} {
+			if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("kept %q", text)
+			}
+		}
+	})
 }

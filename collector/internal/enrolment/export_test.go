@@ -1,0 +1,4 @@
+package enrolment
+
+// CleanApplicant is applicant, for the fuzz test.
+var CleanApplicant = applicant
