@@ -86,12 +86,12 @@ type collector struct {
 	root, clients, servers authority
 	// server is the certificate shown; a test may spoil it before serve.
 	server tls.Certificate
-	answer func(wire.EnrolRequest) *wire.EnrolResponse // nil: hang up without an answer
 	addr   string
+	hellos chan certid.ID
 
 	mu       sync.Mutex
-	requests []wire.EnrolRequest // guarded by mu
-	hellos   chan certid.ID
+	answer   func(wire.EnrolRequest) *wire.EnrolResponse // guarded by mu; nil response: hang up
+	requests []wire.EnrolRequest                         // guarded by mu
 
 	agentLife [2]time.Time // of the next agent's certificate; zero: a week from now
 }
@@ -191,8 +191,9 @@ func (c *collector) talk(ctx context.Context, conn *link.Conn) {
 	case *wire.EnrolRequest:
 		c.mu.Lock()
 		c.requests = append(c.requests, *m)
+		answer := c.answer
 		c.mu.Unlock()
-		if resp := c.answer(*m); resp != nil {
+		if resp := answer(*m); resp != nil {
 			if conn.Send(ctx, *resp) == nil {
 				select {
 				case <-conn.Context().Done():
@@ -214,6 +215,13 @@ func (c *collector) talk(ctx context.Context, conn *link.Conn) {
 // token is the text of a token of this collector.
 func (c *collector) token(name string) string {
 	return certid.Token{Addr: c.addr, ID: name, Secret: fmt.Sprintf("secret-of-%s", name), RootSPKI: certid.SPKIHash(c.root.cert)}.String()
+}
+
+// reply sets what the next requests are answered.
+func (c *collector) reply(answer func(wire.EnrolRequest) *wire.EnrolResponse) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer = answer
 }
 
 // asked lists the enrolment requests so far.

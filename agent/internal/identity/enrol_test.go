@@ -41,6 +41,7 @@ func enrol(t *testing.T, dir, token string) *identity.Identity {
 }
 
 func TestEnrol(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	dir := t.TempDir()
 	_, err := identity.Open(dir)
@@ -105,6 +106,7 @@ func privateFiles(t *testing.T, dir string) {
 }
 
 func TestAlreadyEnrolled(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	dir := t.TempDir()
 	enrol(t, dir, c.token("one"))
@@ -113,9 +115,9 @@ func TestAlreadyEnrolled(t *testing.T) {
 	if n := len(c.asked()); n != 1 {
 		t.Errorf("%d requests: a refused try must not spend a token", n)
 	}
-	c.answer = func(req wire.EnrolRequest) *wire.EnrolResponse {
+	c.reply(func(req wire.EnrolRequest) *wire.EnrolResponse {
 		return c.grant(t, req, certid.ID{Tenant: 2, Agent: 10, Generation: 1})
-	}
+	})
 	i, err := identity.Enrol(t.Context(), dir, c.token("two"), identity.EnrolOptions{Force: true})
 	check(t, err)
 	again, err := identity.Open(dir)
@@ -132,15 +134,16 @@ func TestAlreadyEnrolled(t *testing.T) {
 // A try whose answer was lost is repeated with the same id, also by a new process; a
 // new token is a new enrolment.
 func TestLostAnswer(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	grant := c.answer
-	c.answer = func(wire.EnrolRequest) *wire.EnrolResponse { return nil }
+	c.reply(func(wire.EnrolRequest) *wire.EnrolResponse { return nil })
 	dir := t.TempDir()
 	for range 2 {
 		_, err := identity.Enrol(t.Context(), dir, c.token("one"), identity.EnrolOptions{})
 		wantErr(t, err, identity.ErrUnreachable)
 	}
-	c.answer = grant
+	c.reply(grant)
 	enrol(t, dir, c.token("one"))
 	asked := c.asked()
 	if asked[0].EnrolmentID != asked[1].EnrolmentID || asked[1].EnrolmentID != asked[2].EnrolmentID {
@@ -151,7 +154,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 
 	dir = t.TempDir()
-	c.answer = func(wire.EnrolRequest) *wire.EnrolResponse { return nil }
+	c.reply(func(wire.EnrolRequest) *wire.EnrolResponse { return nil })
 	for _, name := range []string{"two", "three"} {
 		_, err := identity.Enrol(t.Context(), dir, c.token(name), identity.EnrolOptions{})
 		wantErr(t, err, identity.ErrUnreachable)
@@ -163,6 +166,7 @@ func TestLostAnswer(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	for code, kind := range map[string]error{
 		wire.EnrolBadToken:     identity.ErrBadToken,
@@ -174,9 +178,9 @@ func TestRefusals(t *testing.T) {
 		"":                     identity.ErrRefused,
 	} {
 		t.Run(code, func(t *testing.T) {
-			c.answer = func(wire.EnrolRequest) *wire.EnrolResponse {
+			c.reply(func(wire.EnrolRequest) *wire.EnrolResponse {
 				return &wire.EnrolResponse{Code: code, Error: "because\x1b[2J of this"}
-			}
+			})
 			dir := t.TempDir()
 			_, err := identity.Enrol(t.Context(), dir, c.token("one"), identity.EnrolOptions{})
 			wantErr(t, err, kind)
@@ -190,6 +194,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestTokensThatAreNone(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	whole := c.token("one")
 	for _, token := range []string{"", "st1.", whole[:len(whole)-1], whole[1:], strings.Repeat("x", 1<<20)} {
@@ -205,6 +210,7 @@ func TestTokensThatAreNone(t *testing.T) {
 }
 
 func TestUnreachable(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t)
 	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
 	check(t, err)
@@ -231,6 +237,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 func TestStateDirectoryUnusable(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	file := filepath.Join(t.TempDir(), "file")
 	check(t, os.WriteFile(file, nil, 0o600))
@@ -244,6 +251,7 @@ func TestStateDirectoryUnusable(t *testing.T) {
 
 // Whoever stands between must not be believed: no token may reach it.
 func TestFakeCollectors(t *testing.T) {
+	t.Parallel()
 	real, fake := newCollector(t), newCollector(t)
 	long := time.Now().Add(-2 * time.Hour)
 	cases := []struct {
@@ -291,6 +299,7 @@ func TestFakeCollectors(t *testing.T) {
 
 // The right collector with a wrong answer: nothing of it is kept.
 func TestBadAnswers(t *testing.T) {
+	t.Parallel()
 	c, other := newCollector(t), newCollector(t)
 	c.serve(t)
 	cases := []struct {
@@ -319,11 +328,11 @@ func TestBadAnswers(t *testing.T) {
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
-			c.answer = func(q wire.EnrolRequest) *wire.EnrolResponse {
+			c.reply(func(q wire.EnrolRequest) *wire.EnrolResponse {
 				r := c.grant(t, q, id(1))
 				tc.spoil(q, r)
 				return r
-			}
+			})
 			dir := t.TempDir()
 			_, err := identity.Enrol(t.Context(), dir, c.token("one"), identity.EnrolOptions{})
 			wantErr(t, err, identity.ErrBadAnswer)

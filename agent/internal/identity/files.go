@@ -128,7 +128,7 @@ func readSlot(dir string) (state, error) {
 // save writes the state into the slot that is not in use and then switches to it:
 // a crash leaves either the old identity or the new one.
 func (f *files) save(s state) error {
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+	if err := f.mkdir(); err != nil {
 		return fmt.Errorf("save identity: %w", err)
 	}
 	slot := slots[0]
@@ -137,7 +137,7 @@ func (f *files) save(s state) error {
 		slot = slots[1]
 	}
 	dir := filepath.Join(f.dir, slot)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := mkdir(dir); err != nil {
 		return fmt.Errorf("save identity: %w", err)
 	}
 	key, err := encodeKey(s.key)
@@ -173,7 +173,7 @@ func (f *files) attempt(tokenID string, fresh func() string) (attempt, error) {
 		return a, nil
 	}
 	a = attempt{TokenID: tokenID, EnrolmentID: fresh()}
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
+	if err := f.mkdir(); err != nil {
 		return a, err
 	}
 	b, err := json.Marshal(a)
@@ -189,6 +189,25 @@ func (f *files) attemptDone() error {
 		return err
 	}
 	return nil
+}
+
+// mkdir makes the identity directory, and the state directory if it is missing.
+func (f *files) mkdir() error {
+	if err := os.MkdirAll(filepath.Dir(f.dir), 0o700); err != nil {
+		return err
+	}
+	return mkdir(f.dir)
+}
+
+func mkdir(path string) error {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return inheritOwner(path)
 }
 
 func readFile(path string) ([]byte, error) {
@@ -211,7 +230,7 @@ func writeFile(path string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, f.Sync(), f.Close(), inheritOwner(f.Name())); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {

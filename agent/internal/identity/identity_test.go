@@ -13,6 +13,7 @@ import (
 )
 
 func TestRenew(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	dir := t.TempDir()
 	i := enrol(t, dir, c.token("one"))
@@ -39,6 +40,7 @@ func TestRenew(t *testing.T) {
 }
 
 func TestInstallRefuses(t *testing.T) {
+	t.Parallel()
 	c, other := newCollector(t), newCollector(t)
 	c.serve(t)
 	dir := t.TempDir()
@@ -77,6 +79,7 @@ func TestInstallRefuses(t *testing.T) {
 }
 
 func TestUseWhileRenewing(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	i := enrol(t, t.TempDir(), c.token("one"))
 	stop := make(chan struct{})
@@ -114,6 +117,7 @@ func TestUseWhileRenewing(t *testing.T) {
 }
 
 func TestRenewalDue(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	earliest, latest := 1.0, 0.0
 	for range 12 {
@@ -139,6 +143,7 @@ func TestRenewalDue(t *testing.T) {
 
 // Each case damages the files of an enrolled agent that has renewed once.
 func TestOpenAfterDamage(t *testing.T) {
+	t.Parallel()
 	c, other := newCollector(t), newCollector(t)
 	c.serve(t)
 	other.serve(t)
@@ -223,6 +228,7 @@ func TestOpenAfterDamage(t *testing.T) {
 // An agent that was dark for weeks still knows who it is: what becomes of an ended
 // certificate is the collector's to say.
 func TestEndedCertificateOpens(t *testing.T) {
+	t.Parallel()
 	c := newCollector(t).serve(t)
 	ended := time.Now().Add(-30 * 24 * time.Hour)
 	c.agentLife = [2]time.Time{ended.Add(-7 * 24 * time.Hour), ended}
