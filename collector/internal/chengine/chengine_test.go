@@ -281,17 +281,21 @@ func TestSocketPath(t *testing.T) {
 	if len(st.Socket) > 100 || st.Socket != s.Socket() || !strings.Contains(st.Note, "too long") {
 		t.Errorf("state %+v", st)
 	}
-	fi, err := os.Stat(filepath.Dir(st.Socket))
+	dir := filepath.Dir(st.Socket)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	fi, err := os.Stat(dir)
 	if err != nil || fi.Mode().Perm() != 0o700 {
 		t.Errorf("directory of the socket: %v, %v", fi, err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := s.Run(ctx); err != nil {
+	again, err := chengine.New(chengine.SuperConfig{Exe: "/nonexistent", DataDir: t.TempDir(), Socket: long})
+	if err != nil || again.Socket() != s.Socket() {
+		t.Errorf("another process would look elsewhere: %v, %v", again, err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Dir(st.Socket)); !os.IsNotExist(err) {
-		t.Errorf("the socket's directory stays behind: %v", err)
+	if _, err := chengine.New(chengine.SuperConfig{Exe: "/nonexistent", DataDir: t.TempDir(), Socket: long}); err == nil {
+		t.Error("a directory that others can read is accepted")
 	}
 }
 

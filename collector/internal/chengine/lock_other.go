@@ -4,6 +4,7 @@ package chengine
 
 import (
 	"context"
+	"os"
 	"syscall"
 	"time"
 )
@@ -13,3 +14,5 @@ func lockDir(context.Context, string, time.Duration) (func(), error) { return ni
 func narrowUmask() (restore func()) { return func() {} }
 
 func bindToParent() *syscall.SysProcAttr { return nil }
+
+func ownedByUs(os.FileInfo) bool { return true }

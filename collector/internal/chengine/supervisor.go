@@ -3,6 +3,7 @@ package chengine
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -63,7 +64,6 @@ type Supervisor struct {
 	cfg   SuperConfig
 	ready chan struct{} // closed when the child answered for the first time
 	once  sync.Once
-	tmp   string // directory made for the socket, removed at the end
 
 	mu    sync.Mutex
 	state State // guarded by mu
@@ -88,19 +88,33 @@ func New(cfg SuperConfig) (*Supervisor, error) {
 	s := &Supervisor{cfg: cfg, ready: make(chan struct{})}
 	s.state.Since = time.Now()
 	if len(cfg.Socket) > maxSocketPath {
-		dir, err := os.MkdirTemp("", "sidetone-engine-") // 0700
+		short, err := shortSocket(cfg.Socket)
 		if err != nil {
-			return nil, fmt.Errorf("make a short directory for the engine's socket: %w", err)
+			return nil, err
 		}
-		s.tmp = dir
 		s.state.Note = fmt.Sprintf("%s is too long for a socket", cfg.Socket)
-		s.cfg.Socket = filepath.Join(dir, "engine.sock")
+		s.cfg.Socket = short
 	}
 	s.state.Socket = s.cfg.Socket
 	if s.cfg.Args == nil {
 		s.cfg.Args = []string{"engine", "--lib", cfg.Lib, "--data-dir", cfg.DataDir, "--socket", s.cfg.Socket}
 	}
 	return s, nil
+}
+
+// shortSocket is the place that stands in for a socket whose path is too long. It
+// follows from the path alone, so that another process of the same user finds it.
+func shortSocket(path string) (string, error) {
+	sum := sha256.Sum256([]byte(path))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("sidetone-%d-%x", os.Getuid(), sum[:6]))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("make a short directory for the engine's socket: %w", err)
+	}
+	// somebody else's directory of that name would see our data
+	if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() || fi.Mode().Perm() != 0o700 || !ownedByUs(fi) {
+		return "", fmt.Errorf("the engine's socket needs the directory %s, but that is not ours alone: remove it, or use a shorter --data-dir", dir)
+	}
+	return filepath.Join(dir, "engine.sock"), nil
 }
 
 // Socket is where the engine serves.
@@ -118,9 +132,8 @@ func (s *Supervisor) State() State {
 
 // Run keeps a child running until ctx ends, then stops it in order. It returns nil.
 func (s *Supervisor) Run(ctx context.Context) error {
-	if s.tmp != "" {
-		defer os.RemoveAll(s.tmp)
-		s.cfg.Log.Info().Str("path", s.cfg.Socket).Str("reason", s.State().Note).Msg("engine's socket is in a short directory")
+	if note := s.State().Note; note != "" {
+		s.cfg.Log.Info().Str("path", s.cfg.Socket).Str("reason", note).Msg("engine's socket is in a short directory")
 	}
 	b := backoff.Backoff{Min: minRestart, Max: maxRestart}
 	for first := true; ; first = false {
