@@ -201,27 +201,35 @@ func TestOpenAfterDamage(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "state")
 			check(t, os.CopyFS(dir, os.DirFS(whole)))
 			tc.damage(t, filepath.Join(dir, "identity"))
-			got, err := identity.Open(dir)
 			if tc.kind != nil {
-				wantErr(t, err, tc.kind)
-				if tc.kind == identity.ErrDamaged {
-					_, err := identity.Enrol(t.Context(), dir, c.token("two"), identity.EnrolOptions{})
-					wantErr(t, err, identity.ErrDamaged) // not replaced without being told to
-				}
-				_, err = identity.Enrol(t.Context(), dir, c.token("two"), identity.EnrolOptions{Force: true})
-				check(t, err)
-				got, err = identity.Open(dir)
-				check(t, err)
-				if got.Info().Generation != 1 {
-					t.Errorf("after enrolling again: %+v", got.Info())
-				}
+				unusable(t, c, dir, tc.kind)
 				return
 			}
+			got, err := identity.Open(dir)
 			check(t, err)
 			if got.Info() != i.Info() {
 				t.Errorf("opened %+v, was %+v", got.Info(), i.Info())
 			}
 		})
+	}
+}
+
+// unusable checks that a state is refused for the reason, is not replaced without
+// being told to, and can be replaced.
+func unusable(t *testing.T, c *collector, dir string, kind error) {
+	t.Helper()
+	_, err := identity.Open(dir)
+	wantErr(t, err, kind)
+	if kind == identity.ErrDamaged {
+		_, err := identity.Enrol(t.Context(), dir, c.token("two"), identity.EnrolOptions{})
+		wantErr(t, err, identity.ErrDamaged)
+	}
+	_, err = identity.Enrol(t.Context(), dir, c.token("two"), identity.EnrolOptions{Force: true})
+	check(t, err)
+	got, err := identity.Open(dir)
+	check(t, err)
+	if got.Info().Generation != 1 {
+		t.Errorf("after enrolling again: %+v", got.Info())
 	}
 }
 

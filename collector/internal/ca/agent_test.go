@@ -181,6 +181,13 @@ func TestCraftedCertificates(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCraftedChains presents chains that break a rule above the leaf.
+func TestCraftedChains(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir)
+	clients := steal(t, dir, "clients")
 	t.Run("no certificate", func(t *testing.T) {
 		if _, err := knock(t, c, &tls.Certificate{}); err == nil {
 			t.Error("an agent without a certificate came in")
