@@ -96,6 +96,8 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("forward %s, reverse %s, RTT %s", far.Forward, far.Reverse, a.RTT)
 		}
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for i, b := range f.sent {
 		if len(b) != stamp.PacketLen || !bytes.Equal(b[16:], make([]byte, 28)) {
 			t.Errorf("packet %d is not the 44 octets of RFC 8762: %x", i, b)
@@ -202,8 +204,8 @@ func TestRefused(t *testing.T) {
 	dst := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	conn.Close()
 	s := probetest.Open(t, New, probe.Target{}, probetest.NewSink())
-	for seq := range uint32(3) {
-		a := probetest.Attempt(t, s, seq, dst, 200*time.Millisecond)
+	for seq := range uint32(2) {
+		a := probetest.Attempt(t, s, seq, dst, time.Second)
 		if a.RTT != 0 || a.Fault != probe.FaultRefused || a.Unsent {
 			t.Errorf("attempt %d: %+v", seq, a)
 		}

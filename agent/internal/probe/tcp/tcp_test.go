@@ -98,7 +98,7 @@ func TestNoTLSAtTheOtherEnd(t *testing.T) {
 	}{
 		"talks something else": {func(c net.Conn) { _, _ = c.Write([]byte("220 mail.example ESMTP\r\n")) }, probe.FaultTLS, probetest.Patience},
 		"hangs up":             {func(c net.Conn) { c.Close() }, probe.FaultTLS, probetest.Patience},
-		"says nothing":         {func(net.Conn) {}, probe.FaultTimeout, 100 * time.Millisecond},
+		"says nothing":         {func(net.Conn) {}, probe.FaultTimeout, time.Second},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
