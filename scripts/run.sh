@@ -119,7 +119,7 @@ if [ ! -e "$dir/login" ]; then
 	(umask 077 && echo "$password" >"$dir/login")
 fi
 
-if [ ! -e "$dir/agent/identity/identity.json" ]; then
+if [ ! -e "$dir/agent/identity/current" ]; then
 	token=$("$bin/sidetone-collector" token create --data-dir "$dir/collector" --agents "$agents" \
 		--tenant "Demo MSP" --customer "Example Ltd" --site "Head office" --quiet)
 	"$bin/sidetone-agent" enrol "$token" --state-dir "$dir/agent" >>"$dir/log/agent.log" 2>&1 ||

@@ -12,6 +12,6 @@ if [ -d /run/systemd/system ]; then
 	# an upgrade goes on with the new program; a first install waits for enrolment
 	systemctl restart sidetone-agent.service || true
 fi
-if [ ! -e /var/lib/sidetone-agent/identity/identity.json ]; then
+if [ ! -e /var/lib/sidetone-agent/identity/current ]; then
 	echo "sidetone-agent: installed. Next: sidetone-agent enrol TOKEN && systemctl start sidetone-agent"
 fi

@@ -62,7 +62,10 @@ func agentJSON(a inventory.Agent, p fleet.Presence, la live.Agent) Agent {
 		j.CertificateExpires, j.ClockOffsetMS = telemetry.MS(p.Conn.CertExpires), &offset
 	}
 	if h := la.Health; h != nil {
-		j.SpoolRecords, j.SpoolBytes, j.SpoolOldestMS = &h.SpoolRecords, &h.SpoolBytes, &h.SpoolOldestMS
+		j.SpoolRecords, j.SpoolBytes = &h.SpoolRecords, &h.SpoolBytes
+		if h.SpoolRecords > 0 {
+			j.SpoolOldest = h.Observed - ms(h.SpoolOldestMS)
+		}
 		j.SpoolDegraded, j.RSSBytes = h.SpoolDegraded, &h.RSSBytes
 	}
 	return j

@@ -32,7 +32,7 @@ func (a *API) getSession(ctx context.Context, _ *struct{}) (*struct{ Body Sessio
 	if err != nil {
 		return nil, a.internal(err, "read accounts")
 	}
-	out.Body = Session{SetupNeeded: needed}
+	out.Body = Session{SetupNeeded: needed, ProductVersion: buildinfo.Version()}
 	return out, nil
 }
 

@@ -143,6 +143,13 @@ func (s *streamer) flush(ctx context.Context) error {
 		if !changed {
 			continue
 		}
+		row, _, _, err := s.api.board.siteRow(ctx, s.scope, id)
+		if err == nil {
+			err = s.send("fleet", row)
+		}
+		if err != nil {
+			return err
+		}
 		d, err := s.api.board.detail(ctx, s.scope, id)
 		if err != nil {
 			s.api.Log.Warn().Err(err).Msg("stream the site")

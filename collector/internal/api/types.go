@@ -110,7 +110,7 @@ type Agent struct {
 	LastSeen           ms                `json:"last_seen_ms,omitempty"`
 	SpoolRecords       *uint64           `json:"spool_records,omitempty"`
 	SpoolBytes         *uint64           `json:"spool_bytes,omitempty"`
-	SpoolOldestMS      *uint64           `json:"spool_oldest_ms,omitempty"`
+	SpoolOldest        ms                `json:"spool_oldest_ms,omitempty" doc:"when the oldest record that is not acked entered the spool"`
 	SpoolDegraded      bool              `json:"spool_degraded,omitempty"`
 	RSSBytes           *uint64           `json:"rss_bytes,omitempty"`
 	CertificateExpires ms                `json:"certificate_expires_ms,omitempty"`

@@ -8,11 +8,8 @@ import (
 	"sidetone/collector/internal/authz"
 	"sidetone/collector/internal/ingest"
 	"sidetone/shared/telemetry"
+	"sidetone/shared/wire"
 )
-
-// lateAfter is the age from which a frame's rows belong to the past: they are stored
-// and charted, but no longer judged.
-const lateAfter = 60 * time.Second
 
 // queueLength bounds deliveries that wait for the judge. When it is full the
 // connection that brought the next one waits: judging is never skipped.
@@ -34,7 +31,7 @@ func (d *Daemon) runJudge(ctx context.Context) error {
 	for {
 		select {
 		case del := <-d.judge:
-			late := del.Age > lateAfter
+			late := del.Age > alert.LateAfter
 			d.act(ctx, d.alert.Observe(alert.FromSet(del.Source, del.Rows, del.ReceivedAt, late)))
 			if !late {
 				d.keepPBXFacts(ctx, del)
@@ -92,7 +89,19 @@ func (d *Daemon) reconcile(ctx context.Context) error {
 	return d.incidents.Reconcile(ctx, d.alert.Firings())
 }
 
-// knowFleet tells the fleet which agents there are.
+// revoke ends what a revoked agent still has: its connection, its silence, its alerts.
+// It is harmless when repeated.
+func (d *Daemon) revoke(ctx context.Context, id telemetry.AgentID) {
+	d.fleet.Forget(id)
+	if d.ingest != nil {
+		d.ingest.Disconnect(id, wire.CloseRevoked, "the agent was revoked")
+	}
+	if d.alert != nil {
+		d.act(ctx, d.alert.Forget(id))
+	}
+}
+
+// knowFleet tells the fleet which agents there are, and parts with revoked ones.
 func (d *Daemon) knowFleet(ctx context.Context) error {
 	sites, err := d.inventory.Sites(ctx, authz.System())
 	if err != nil {
@@ -102,7 +111,7 @@ func (d *Daemon) knowFleet(ctx context.Context) error {
 		for _, p := range s.PBXs {
 			for _, a := range p.Agents {
 				if a.Revoked {
-					d.fleet.Forget(a.ID)
+					d.revoke(ctx, a.ID)
 					continue
 				}
 				src := telemetry.Source{Tenant: s.Tenant.ID, Customer: s.Customer.ID, Site: s.ID, PBX: p.ID, Agent: a.ID}

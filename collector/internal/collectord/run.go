@@ -13,6 +13,7 @@ import (
 	"sidetone/collector/internal/inventory"
 	"sidetone/shared/backoff"
 	"sidetone/shared/buildinfo"
+	"sidetone/shared/svc"
 	"sidetone/shared/telemetry"
 )
 
@@ -21,6 +22,7 @@ const (
 	seenEvery     = 30 * time.Second
 	drainOver     = 10 * time.Second // agents come back spread over this
 	flushPatience = 20 * time.Second
+	quietStart    = 10 * time.Second
 )
 
 // Run serves until ctx ends, then stops everything in order. It returns nil after an
@@ -44,6 +46,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	if err := d.announce(ctx); err != nil {
 		return err
+	}
+	notifier := svc.NewNotifier()
+	if err := notifier.Ready(); err != nil {
+		d.log.Debug().Err(err).Msg("tell systemd")
 	}
 	err := runStages(ctx, stages, d.log)
 	d.log.Info().Msg("stopped")
@@ -88,12 +94,15 @@ func (d *Daemon) announce(ctx context.Context) error {
 // seeds the live state with what was last known. Until then agents keep their data.
 func (d *Daemon) runMigrate(ctx context.Context) error {
 	retry := backoff.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+	start := time.Now()
 	for {
 		err := d.telemetry.Migrate(ctx)
 		if err == nil {
 			break
 		}
-		d.log.Info().Err(err).Msg("ClickHouse is not ready yet")
+		if time.Since(start) > quietStart { // it takes a moment to start
+			d.log.Warn().Err(err).Msg("ClickHouse is not ready yet; agents keep their data")
+		}
 		if retry.Wait(ctx) != nil {
 			return nil
 		}
