@@ -52,6 +52,15 @@ func (db *DB) Query(ctx context.Context, sql string) (*Result, error) {
 	return res, nil
 }
 
+// Exec runs a statement that changes something and has no rows: for administration
+// and tests.
+func (db *DB) Exec(ctx context.Context, sql string) error {
+	if err := db.conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("run the statement: %w", err)
+	}
+	return nil
+}
+
 func isTrue(rows driver.Rows) bool {
 	defer rows.Close()
 	var v uint8

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,8 +44,6 @@ func scalar(v any, typ, null string) string {
 	switch x := v.(type) {
 	case string:
 		return x
-	case []byte:
-		return string(x)
 	case bool:
 		return strconv.FormatBool(x)
 	case float64:
@@ -80,6 +79,7 @@ func mapText(rv reflect.Value) string {
 	for it := rv.MapRange(); it.Next(); {
 		parts = append(parts, nested(it.Key().Interface(), "")+":"+nested(it.Value().Interface(), ""))
 	}
+	slices.Sort(parts) // Go's own order differs each time
 	return "{" + strings.Join(parts, ",") + "}"
 }
 
@@ -150,6 +150,9 @@ func jsonValue(v any, typ string) string {
 		}
 		return scalar(x, typ, "null")
 	case fmt.Stringer:
+		if strings.HasPrefix(typ, "Decimal") {
+			return x.String()
+		}
 		return jsonString(x.String())
 	}
 	switch rv.Kind() {
@@ -164,6 +167,7 @@ func jsonValue(v any, typ string) string {
 		for it := rv.MapRange(); it.Next(); {
 			parts = append(parts, jsonString(plain(it.Key().Interface(), "", ""))+":"+jsonValue(it.Value().Interface(), ""))
 		}
+		slices.Sort(parts)
 		return "{" + strings.Join(parts, ",") + "}"
 	}
 	return fmt.Sprint(rv.Interface())
