@@ -148,14 +148,20 @@ func (f *Framer) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			f.flush()
-			f.giveUp()
+			f.Flush()
 			return nil
 		case <-f.wake:
 		case <-timer.C:
 		}
 		timer.Reset(f.step())
 	}
+}
+
+// Flush hands on what is left, and counts as dropped what the sink does not take. It
+// must not be called while Run runs.
+func (f *Framer) Flush() {
+	f.flush()
+	f.giveUp()
 }
 
 // step flushes when it is time and tells how long to wait.

@@ -63,6 +63,15 @@ func parseAvailable(text string) uint64 {
 	return 0
 }
 
+// BootID is new at each start of the machine.
+func BootID() string {
+	id := strings.TrimSpace(readSmall("/proc/sys/kernel/random/boot_id"))
+	if len(id) > 64 {
+		return ""
+	}
+	return id
+}
+
 func readSmall(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

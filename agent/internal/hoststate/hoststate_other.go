@@ -3,3 +3,6 @@
 package hoststate
 
 func (s *State) read(string) {}
+
+// BootID is new at each start of the machine; empty where it is not known.
+func BootID() string { return "" }

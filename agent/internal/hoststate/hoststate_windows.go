@@ -62,3 +62,6 @@ func (s *State) read(diskPath string) {
 func ticks(f windows.Filetime) time.Duration {
 	return time.Duration(uint64(f.HighDateTime)<<32|uint64(f.LowDateTime)) * 100
 }
+
+// BootID is new at each start of the machine; empty where it is not known.
+func BootID() string { return "" }

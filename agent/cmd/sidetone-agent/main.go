@@ -1,0 +1,139 @@
+// Command sidetone-agent measures the network from beside a 3CX phone system, reads
+// the state of the PBX, and sends what it learns to a Sidetone collector.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/rs/zerolog"
+
+	"sidetone/agent/internal/config"
+	"sidetone/agent/internal/identity"
+	"sidetone/shared/buildinfo"
+)
+
+// Exit statuses besides 0 and 1. Starting again helps with neither.
+const (
+	exitConfig      = 2 // the configuration is wrong
+	exitNotEnrolled = 3
+)
+
+// memoryLimit is the soft limit of this process: it must never press the PBX beside it.
+const memoryLimit = 64 << 20
+
+const description = `Agent of Sidetone: measures the network from beside a 3CX phone system, reads the
+state of the PBX, keeps all of it in a crash-safe spool, and sends it, outbound only,
+to a collector.
+
+First steps, with a token from the collector ("Add site", or sidetone-collector token create):
+  sidetone-agent enrol TOKEN      make this machine known to the collector, once
+  sidetone-agent doctor           what is wrong, and what to do about it
+  sidetone-agent run              measure and send (the service does this)
+
+Without a configuration file only the network is measured. To read a 3CX, give its
+address and an API client in the [pbx] section:
+  [pbx]
+  url = "https://pbx.example.com:5001"
+  client_id = "sidetone"
+  client_secret_file = "pbx.secret"`
+
+type cli struct {
+	Enrol   enrolCmd   `cmd:"" aliases:"enroll" help:"Enrol this machine with a token from the collector."`
+	Run     runCmd     `cmd:"" help:"Measure, read the PBX, and send."`
+	Doctor  doctorCmd  `cmd:"" help:"Say what is wrong and what to do about it."`
+	Spool   spoolCmd   `cmd:"" help:"Look at the records that wait to be sent."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run() error {
+	fmt.Println("sidetone-agent", buildinfo.String())
+	return nil
+}
+
+// stateFlag and configFlag are shared by the subcommands.
+type stateFlag struct {
+	StateDir string `help:"Where identity and spool live (default ${state_dir})." default:"${state_dir}" env:"SIDETONE_STATE_DIR" placeholder:"DIR"`
+}
+
+type configFlag struct {
+	Config string `help:"Configuration file, TOML (default ${config_file}; it need not exist)." default:"${config_file}" env:"SIDETONE_CONFIG" placeholder:"FILE"`
+}
+
+func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	// quic-go would print to standard error that its buffer is small; this agent sends
+	// little, and must not change the machine's settings.
+	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
+		fmt.Fprintln(os.Stderr, "sidetone-agent:", err)
+	}
+	stateDir, configFile := defaultPaths()
+	var c cli
+	k := kong.Parse(&c, kong.Name("sidetone-agent"), kong.Description(description), kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"state_dir": stateDir, "config_file": configFile})
+	err := k.Run()
+	if err == nil {
+		return
+	}
+	var status statusError
+	if errors.As(err, &status) {
+		os.Exit(int(status))
+	}
+	fmt.Fprintf(os.Stderr, "sidetone-agent: %v\n", err)
+	var mistakes *config.Error
+	switch {
+	case errors.As(err, &mistakes):
+		os.Exit(exitConfig)
+	case errors.Is(err, identity.ErrNotEnrolled):
+		os.Exit(exitNotEnrolled)
+	}
+	os.Exit(1)
+}
+
+// statusError ends the program with a status; what is wrong has been said.
+type statusError int
+
+func (s statusError) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// defaultPaths are the state directory and the configuration file.
+func defaultPaths() (stateDir, configFile string) {
+	if runtime.GOOS != "windows" {
+		return "/var/lib/sidetone-agent", "/etc/sidetone/agent.toml"
+	}
+	base := os.Getenv("ProgramData")
+	if base == "" {
+		base = `C:\ProgramData`
+	}
+	base = filepath.Join(base, "Sidetone")
+	return base, filepath.Join(base, "agent.toml")
+}
+
+// logger writes to standard error: for people on a terminal, as JSON otherwise, unless
+// the format says which.
+func logger(l config.Log) zerolog.Logger {
+	level, err := zerolog.ParseLevel(l.Level)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	text := l.Format == "text"
+	if l.Format == "auto" || l.Format == "" {
+		st, err := os.Stderr.Stat()
+		text = err == nil && st.Mode()&os.ModeCharDevice != 0
+	}
+	if !text {
+		return zerolog.New(os.Stderr).Level(level).With().Timestamp().Logger()
+	}
+	w := zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.DateTime, NoColor: os.Getenv("NO_COLOR") != ""}
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
+}
