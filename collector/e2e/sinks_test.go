@@ -158,7 +158,7 @@ allow = ["127.0.0.0/8"]
 name = "hook"
 kind = "webhook"
 url = %q
-secret = "e2e-secret"
+secret = "e2e-secret-of-some-length"
 
 [[channel]]
 name = "mail"

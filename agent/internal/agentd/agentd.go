@@ -1,129 +1,150 @@
-// Package agentd is the agent as a whole: it builds all parts, starts the sinks before
-// the sources, and stops them in the order of the data, so that what was measured
-// reaches the spool. It is the one package that knows every other.
+// Package agentd builds the agent's parts, starts them, and stops them in the order of
+// the data: sources, then the framer's last flush, then the link drains, then the
+// spool closes. It is the one package that knows every other.
 package agentd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
+	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"sidetone/agent/internal/config"
 	"sidetone/agent/internal/framer"
+	"sidetone/agent/internal/hoststate"
 	"sidetone/agent/internal/identity"
 	"sidetone/agent/internal/probe"
+	"sidetone/agent/internal/probe/methods"
 	"sidetone/agent/internal/scrape"
 	"sidetone/agent/internal/spool"
 	"sidetone/agent/internal/uplink"
-	"sidetone/shared/svc"
+	"sidetone/shared/buildinfo"
 	"sidetone/shared/telemetry"
 	"sidetone/shared/wire"
 )
 
-// drainTime is how long a stop waits for the collector to take what is in the spool.
-// What stays there is sent after the next start.
-const drainTime = 3 * time.Second
-
 // Options is what the command hands in.
 type Options struct {
-	StateDir string
-	Config   *config.Config
-	// ReadyFile is written when the agent runs; "" for none.
+	StateDir  string
+	Config    *config.Config
 	ReadyFile string
-	// Ledger is an auditor's record of every payload that the spool took; "" for none.
-	Ledger string
-	Log    zerolog.Logger
+	Ledger    string // file that gets a line for each record that the spool took
+	Log       zerolog.Logger
 }
 
-// CheckConfig finds the mistakes that only the scrape knows; it is for config.Load.
-func CheckConfig(c *config.Config) []error {
-	if c.PBX == nil {
-		return nil
-	}
-	return scrapeConfig(c.PBX, "").Validate()
-}
-
-func scrapeConfig(p *config.PBX, cursorFile string) scrape.Config {
-	return scrape.Config{
-		Interval: p.Interval, Calls: p.Calls, SBCs: p.SBCs, Events: p.Events,
-		Extensions: p.Extensions, Backups: p.Backups, Licence: p.Licence, CursorFile: cursorFile,
-	}
-}
-
-// SpoolConfig is where and how the spool is kept.
-func SpoolConfig(c *config.Config, stateDir string) spool.Config {
-	s := c.Spool
-	if s.Dir == "" {
-		s.Dir = filepath.Join(stateDir, "spool")
-	}
-	return s
-}
-
-// Agent is the parts, joined.
+// Agent is an open agent.
 type Agent struct {
 	opts     Options
 	log      zerolog.Logger
-	started  time.Time
+	start    time.Time
 	identity *identity.Identity
-	notifier *svc.Notifier
-
-	spool  *spool.Spool
-	framer *framer.Framer
-	uplink *uplink.Uplink
-	ledger *ledger
-
-	mu        sync.Mutex
-	prober    *probe.Prober // guarded by mu; nil while there is none
-	reflector string        // guarded by mu
-	overruns  atomic.Uint64 // of probers that ended
-
-	beat atomic.Int64 // when the upkeep was last seen alive, since started
+	spool    *spool.Spool
+	framer   *framer.Framer
+	uplink   *uplink.Uplink
+	probe    *probe.Prober
+	ledger   *ledger // nil unless asked for
 }
 
-// Open opens identity and spool and makes the parts; nothing runs yet. Without an
-// identity the error is identity.ErrNotEnrolled.
-func Open(opts Options) (*Agent, error) {
-	a := &Agent{opts: opts, log: opts.Log, started: time.Now(), notifier: svc.NewNotifier()}
-	var err error
+// ScrapeConfig is the reading rhythm that the file asks for.
+func ScrapeConfig(p *config.PBX, stateDir string) scrape.Config {
+	return scrape.Config{
+		Interval: p.Interval, Calls: p.Calls, SBCs: p.SBCs, Events: p.Events,
+		Extensions: p.Extensions, Backups: p.Backups, Licence: p.Licence,
+		CursorFile: filepath.Join(stateDir, "pbx-events.json"),
+	}
+}
+
+// CheckConfig finds the mistakes that no section sees by itself: rhythms of the scrape,
+// and files that are named and cannot be read. It is for config.Load.
+func CheckConfig(c *config.Config) []error {
+	var errs []error
+	file := func(path, name string) {
+		if name == "" {
+			return
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+			return
+		}
+		_ = f.Close() // it was only looked at
+	}
+	for i, t := range c.Targets {
+		file(fmt.Sprintf("target[%d].ca_file", i), t.CAFile)
+	}
+	if c.PBX != nil {
+		file("pbx.ca_file", c.PBX.CAFile)
+		errs = append(errs, ScrapeConfig(c.PBX, "").Validate()...)
+	}
+	return errs
+}
+
+// SpoolConfig is the spool's place and limits.
+func SpoolConfig(c *config.Config, stateDir string) spool.Config {
+	sc := c.Spool
+	if sc.Dir == "" {
+		sc.Dir = filepath.Join(stateDir, "spool")
+	}
+	return sc
+}
+
+// Open builds everything; nothing runs yet.
+func Open(opts Options) (_ *Agent, err error) {
+	a := &Agent{opts: opts, log: opts.Log, start: time.Now()}
 	if a.identity, err = identity.Open(opts.StateDir); err != nil {
 		return nil, err
 	}
-	if a.ledger, err = openLedger(opts.Ledger); err != nil {
-		return nil, err
+	if opts.Ledger != "" {
+		if a.ledger, err = openLedger(opts.Ledger); err != nil {
+			return nil, err
+		}
 	}
-	a.framer = framer.New(framer.Config{
-		MaxBytes: spool.MaxPayload, Log: a.log,
-		Dropped: func(set *telemetry.Set) { a.spool.ReturnGaps(set.Gaps) },
-	}, a.store)
 	a.spool, err = spool.Open(SpoolConfig(opts.Config, opts.StateDir), spool.Deps{Log: a.log, Event: a.spoolEvent})
 	if err != nil {
-		return nil, errors.Join(err, a.ledger.close())
+		return nil, err
 	}
-	a.uplink = uplink.New(uplink.Config{Addr: a.identity.Info().Collector}, uplink.Deps{
-		Spool: spoolForUplink{a.spool}, Identity: a.identity, Host: thisHost(), Log: a.log,
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.spool.Close())
+		}
+	}()
+	a.framer = framer.New(framer.Config{Log: a.log, Dropped: func(s *telemetry.Set) { a.spool.ReturnGaps(s.Gaps) }}, a.keep)
+	info := a.identity.Info()
+	a.uplink = uplink.New(uplink.Config{Addr: info.Collector}, uplink.Deps{
+		Spool: spoolOf{a.spool}, Identity: a.identity, Host: thisHost(), Log: a.log,
 		Events:    func(e telemetry.LinkEvent) { a.framer.Add(&telemetry.Set{LinkEvents: []telemetry.LinkEvent{e}}) },
-		OnWelcome: a.welcomed,
+		OnWelcome: a.welcome,
 	})
+	host, _, err := net.SplitHostPort(info.Collector)
+	if err != nil {
+		return nil, fmt.Errorf("collector's address %q: %w", info.Collector, err)
+	}
+	a.probe, err = probe.New(probe.Config{Targets: opts.Config.AllTargets(host)},
+		probe.Deps{Emit: a.framer.Add, Methods: methods.All(), Log: a.log})
+	if err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
-// Run runs the agent until ctx ends, then stops it in order. It is called once.
-func (a *Agent) Run(ctx context.Context) error {
-	err := a.run(ctx)
-	err = errors.Join(err, a.spool.Close(), a.ledger.close())
-	a.log.Info().Msg("agent stopped")
-	return err
+// welcome tells the probes where the collector reflects.
+func (a *Agent) welcome(w wire.Welcome, host string) {
+	if w.ReflectorPort != 0 {
+		a.probe.SetReflector(net.JoinHostPort(host, strconv.Itoa(int(w.ReflectorPort))))
+	}
 }
 
-// store is the framer's sink.
-func (a *Agent) store(class wire.Class, payload []byte, set *telemetry.Set) error {
+// keep is the framer's sink: the spool takes the payload, and the gaps in it count as
+// told when the record that carries them is acked.
+func (a *Agent) keep(class wire.Class, payload []byte, set *telemetry.Set) error {
 	epoch, seq, err := a.spool.Append(class, payload)
 	if err != nil {
 		return err
@@ -131,103 +152,84 @@ func (a *Agent) store(class wire.Class, payload []byte, set *telemetry.Set) erro
 	if len(set.Gaps) > 0 {
 		a.spool.CarryGaps(seq, set.Gaps)
 	}
-	if err := a.ledger.note(epoch, seq, class, set); err != nil {
-		a.log.Warn().Err(err).Msg("ledger cannot be written")
+	if a.ledger != nil {
+		if err := a.ledger.write(epoch, seq, class, set); err != nil {
+			a.log.Error().Err(err).Msg("write the ledger")
+		}
 	}
 	return nil
 }
 
-// welcomed is called when the link is up.
-func (a *Agent) welcomed(w wire.Welcome, collectorHost string) {
-	addr := ""
-	if w.ReflectorPort != 0 {
-		addr = net.JoinHostPort(collectorHost, fmt.Sprint(w.ReflectorPort))
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.reflector = addr
-	if a.prober != nil {
-		a.prober.SetReflector(addr)
-	}
-}
-
+// spoolEvent makes a state change of what the spool has to say.
 func (a *Agent) spoolEvent(e spool.Event) {
+	a.log.Warn().Str("reason", e.Detail).Msg("spool: " + e.From + " to " + e.To)
+	if a.framer == nil {
+		return // while opening; the log has it
+	}
 	a.framer.Add(&telemetry.Set{StateChanges: []telemetry.StateChange{{
-		Observed: telemetry.MS(time.Now()), Subject: telemetry.SubjectAgent, Name: "spool",
-		From: e.From, To: e.To, Detail: e.Detail,
+		Observed: telemetry.MS(time.Now()), Subject: telemetry.SubjectAgent, Name: "spool", From: e.From, To: e.To, Detail: e.Detail,
 	}}})
 }
 
-// part is a running part that can be stopped by itself.
-type part struct {
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+// spoolOf lets uplink use the spool; the record types are the same, field by field.
+type spoolOf struct{ *spool.Spool }
+
+func (s spoolOf) Read(afterSeq uint64, maxRecords, maxBytes int) ([]uplink.Record, error) {
+	list, err := s.Spool.Read(afterSeq, maxRecords, maxBytes)
+	out := make([]uplink.Record, len(list))
+	for i, r := range list {
+		out[i] = uplink.Record(r)
+	}
+	return out, err
 }
 
-// start runs functions until stop. Their context ends then and not before: a stop goes
-// part by part.
-func start(runs ...func(context.Context)) *part {
-	ctx, cancel := context.WithCancel(context.Background())
-	p := &part{cancel: cancel}
-	for _, run := range runs {
-		p.wg.Go(func() { run(ctx) })
-	}
-	return p
+func (s spoolOf) Status() uplink.Status {
+	st := s.Spool.Status()
+	return uplink.Status{Epoch: st.Epoch, NextSeq: st.NextSeq, Records: st.Records}
 }
 
-func (p *part) stop() {
-	p.cancel()
-	p.wg.Wait()
+// thisHost describes the machine in the hello.
+func thisHost() uplink.Host {
+	h := uplink.Host{Version: buildinfo.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, BootID: hoststate.BootID()}
+	h.Hostname, _ = os.Hostname() // it is only a label
+	return h
 }
 
-// run starts the sinks, then the sources; when ctx ends it stops the sources, lets the
-// queues flush, gives the link a moment, and stops the sinks.
-func (a *Agent) run(ctx context.Context) error {
-	upkeep := start(a.logged("spool", a.spool.Run))
-	link := start(a.logged("uplink", a.uplink.Run))
-	gather := start(a.logged("framer", a.framer.Run))
-	sources := start(a.probe, a.scrape, a.observeItself)
-
-	err := a.announce()
-	watch := start(a.logged("watchdog", func(ctx context.Context) error { return a.notifier.Watch(ctx, a.alive) }))
-	if err == nil {
-		<-ctx.Done()
-		a.log.Info().Msg("agent stops")
+// announce writes the ready file.
+func (a *Agent) announce() error {
+	for _, w := range a.opts.Config.Warnings {
+		a.log.Warn().Msg(w)
 	}
-	if nerr := a.notifier.Stopping(); nerr != nil {
-		a.log.Debug().Err(nerr).Msg("systemd cannot be told that the agent stops")
+	info := a.identity.Info()
+	a.log.Info().Str("version", buildinfo.String()).Str("addr", info.Collector).Uint32("agent", uint32(info.Agent)).
+		Str("site", info.Site).Msg("agent runs")
+	if a.opts.ReadyFile == "" {
+		return nil
 	}
-	sources.stop()
-	gather.stop()
-	if err == nil {
-		a.drain()
+	text, err := json.Marshal(map[string]any{
+		"pid": os.Getpid(), "state_dir": a.opts.StateDir, "tenant": info.Tenant, "agent": info.Agent, "collector": info.Collector,
+	})
+	if err != nil {
+		return err
 	}
-	link.stop()
-	a.framer.Flush() // the link's last event
-	upkeep.stop()
-	watch.stop()
-	return err
+	tmp := a.opts.ReadyFile + ".tmp"
+	if err := os.WriteFile(tmp, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("ready file: %w", err)
+	}
+	return os.Rename(tmp, a.opts.ReadyFile)
 }
 
-func (a *Agent) logged(name string, run func(context.Context) error) func(context.Context) {
-	return func(ctx context.Context) {
-		if err := run(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error().Err(err).Str("reason", name).Msg("part ended")
-		}
-	}
-}
-
-// drain waits a moment for the collector to take what is in the spool.
-func (a *Agent) drain() {
-	limit := time.NewTimer(drainTime)
-	defer limit.Stop()
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
+// drained waits until the collector has everything, or patience ends.
+func (a *Agent) drained(ctx context.Context, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
 	for a.uplink.State().Connected && a.spool.Status().Records > 0 {
 		select {
-		case <-limit.C:
+		case <-tick.C:
+		case <-ctx.Done():
 			return
-		case <-look.C:
 		}
 	}
 }

@@ -11,14 +11,8 @@ import (
 	"sidetone/shared/telemetry"
 )
 
-// Intervals of targets that cost the far end a connection each time.
-const (
-	tcpInterval = 5 * time.Second
-	tlsInterval = 30 * time.Second
-	dnsInterval = 5 * time.Second
-	// connectTimeout is for methods that need several round trips.
-	connectTimeout = 3 * time.Second
-)
+// connectTimeout is for methods that need several round trips.
+const connectTimeout = 3 * time.Second
 
 // AllTargets lists what is measured: the configured targets, and unless they are
 // switched off, the path to the collector, the public address, the PBX's address and
@@ -46,8 +40,7 @@ func (c *Config) AllTargets(collectorHost string) []probe.Target {
 	}
 	for _, n := range names {
 		if _, err := netip.ParseAddr(n); n != "" && n != "localhost" && err != nil {
-			add(probe.Target{Method: telemetry.MethodDNS, Name: "resolver", Address: probe.AddressSystem, Query: n,
-				Interval: dnsInterval})
+			add(probe.Target{Method: telemetry.MethodDNS, Name: "resolver", Address: probe.AddressSystem, Query: n})
 			break
 		}
 	}
@@ -65,10 +58,10 @@ func (c *Config) addPBX(add func(probe.Target)) string {
 		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
 	}
 	addr := net.JoinHostPort(u.Hostname(), port)
-	add(probe.Target{Method: telemetry.MethodTCP, Name: "pbx", Address: addr, Interval: tcpInterval})
+	add(probe.Target{Method: telemetry.MethodTCP, Name: "pbx", Address: addr})
 	if u.Scheme == "https" {
 		add(probe.Target{
-			Method: telemetry.MethodTLS, Name: "pbx", Address: addr, Interval: tlsInterval, Timeout: connectTimeout,
+			Method: telemetry.MethodTLS, Name: "pbx", Address: addr, Timeout: connectTimeout,
 			ServerName: c.PBX.ServerName, CAFile: c.PBX.CAFile,
 		})
 	}
