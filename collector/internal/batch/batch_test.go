@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -228,9 +229,10 @@ func TestRetryRepeatsTheSameBlock(t *testing.T) {
 
 func TestStorageDownIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		s, l := newStore(func(int, *telemetrydb.Block) error {
-			if down {
+			if down.Load() {
 				return errors.New("no space left")
 			}
 			return nil
@@ -247,7 +249,7 @@ func TestStorageDownIsBounded(t *testing.T) {
 		if st := b.Stats(); taken != 500 || st.PendingRows != 5000 || st.StorageOK || st.Refused != 1 {
 			t.Errorf("took %d: %+v", taken, st)
 		}
-		down = false
+		down.Store(false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n, _, _ := l.count(); n != 500 || b.Stats().PendingRows != 0 {

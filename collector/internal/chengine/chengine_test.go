@@ -24,6 +24,9 @@ import (
 
 func TestMain(m *testing.M) {
 	enginetest.Child()
+	if os.Getenv(parentEnv) != "" {
+		beParent()
+	}
 	goleak.VerifyTestMain(m)
 }
 
