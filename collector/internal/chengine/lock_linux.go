@@ -42,7 +42,7 @@ func lockDir(ctx context.Context, dir string, patience time.Duration) (unlock fu
 		}
 		return nil, fmt.Errorf("lock the engine's directory %s: %w", dir, err)
 	}
-	if err := f.Truncate(0); err == nil {
+	if err := f.Truncate(0); err == nil && patience > 0 {
 		f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // for people only
 	}
 	return func() { f.Close() }, nil

@@ -41,9 +41,6 @@ const ParentEnv = "SIDETONE_ENGINE_PARENT"
 // ErrInUse is the cause when another process uses the directory.
 var ErrInUse = errors.New("another process uses the engine's directory")
 
-// ExitInUse is the exit status that tells Supervisor of ErrInUse.
-const ExitInUse = 75
-
 // Serve runs the engine until ctx ends, or until the parent does when a Supervisor
 // started this process. Running statements get some time to finish. Call it once in a
 // process, and nothing else that uses signals' handlers of C beside it.

@@ -206,7 +206,7 @@ func (s *Supervisor) life(ctx context.Context) error {
 	err = s.attend(ctx, cmd.Process, exited)
 	stdin.Close()
 	wg.Wait()
-	return explain(err, last)
+	return s.explain(err, last)
 }
 
 // attend waits until the child answers, then until it ends or ctx does; it returns
@@ -289,15 +289,27 @@ func (s *Supervisor) passLogs(r io.Reader) (last string) {
 }
 
 // explain turns the end of the child into a sentence.
-func explain(err error, last string) error {
-	var exit *exec.ExitError
+func (s *Supervisor) explain(err error, last string) error {
+	if inUse := heldByOther(s.cfg.DataDir); inUse != nil {
+		return inUse
+	}
 	switch {
-	case errors.As(err, &exit) && exit.ExitCode() == ExitInUse:
-		return fmt.Errorf("%w: %s", ErrInUse, last)
 	case err == nil:
 		return errors.New("the engine ended by itself")
 	case last != "":
 		return fmt.Errorf("the engine ended: %w (its last words: %s)", err, last)
 	}
 	return fmt.Errorf("the engine ended: %w", err)
+}
+
+// heldByOther tells, now that our child is gone, whether another engine has the directory.
+func heldByOther(dir string) error {
+	unlock, err := lockDir(context.Background(), dir, 0)
+	if err == nil {
+		unlock()
+	}
+	if errors.Is(err, ErrInUse) {
+		return err
+	}
+	return nil
 }

@@ -4,7 +4,6 @@ package enginetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -35,11 +34,7 @@ func Child() {
 	err := chengine.Serve(ctx, chengine.ServeConfig{
 		Lib: os.Args[1], DataDir: os.Args[2], Socket: os.Args[3], Log: zerolog.New(os.Stderr),
 	})
-	switch {
-	case errors.Is(err, chengine.ErrInUse):
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(chengine.ExitInUse)
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
