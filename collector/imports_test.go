@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -89,19 +90,16 @@ const module = "sidetone/collector"
 func TestImports(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
-		if name == "internal/deps" {
-			continue
-		}
 		for _, imp := range p.Imports {
 			checkSibling(t, name, strings.TrimPrefix(imp, module+"/"), imp)
 			for lib, places := range only {
-				if under(imp, lib) && !contains(places, name) {
+				if under(imp, lib) && !slices.Contains(places, name) {
 					t.Errorf("%s imports %s, which stays in %v", name, imp, places)
 				}
 			}
 		}
 		for _, bad := range shipped[p.ImportPath] {
-			if contains(p.Deps, bad) {
+			if slices.Contains(p.Deps, bad) {
 				t.Errorf("%s is shipped with %s in it", p.ImportPath, bad)
 			}
 		}
@@ -129,16 +127,7 @@ func checkSibling(t *testing.T, from, to, imp string) {
 		}
 		return
 	}
-	if !contains(siblings[a], b) && !contains(anyone, b) {
+	if !slices.Contains(siblings[a], b) && !slices.Contains(anyone, b) {
 		t.Errorf("%s imports its sibling %s: not an arrow of the table", from, to)
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

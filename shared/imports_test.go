@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -60,7 +61,6 @@ var may = map[string][]string{
 	"svc":           {},
 	"telemetry":     {"fault"},
 	"wire":          {"telemetry"},
-	"internal/deps": {},
 }
 
 // only lists third-party code that stays in one place.
@@ -86,23 +86,14 @@ func TestImports(t *testing.T) {
 			t.Errorf("%s is not in the table of this test: say what it may import", name)
 		}
 		for _, imp := range p.Imports {
-			if in, ok := strings.CutPrefix(imp, module+"/"); ok && !contains(allowed, in) {
+			if in, ok := strings.CutPrefix(imp, module+"/"); ok && !slices.Contains(allowed, in) {
 				t.Errorf("%s imports %s: not an arrow of the table", name, in)
 			}
 			for lib, places := range only {
-				if under(imp, lib) && name != "internal/deps" && !contains(places, name) {
+				if under(imp, lib) && !slices.Contains(places, name) {
 					t.Errorf("%s imports %s, which stays in %v", name, imp, places)
 				}
 			}
 		}
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }

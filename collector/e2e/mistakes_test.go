@@ -20,7 +20,9 @@ func TestMistakes(t *testing.T) {
 		good := s.token()
 		wrong := strings.Split(good, ".")
 		wrong[3] = strings.Repeat("A", len(wrong[3]))
-		expired := s.token("--ttl", "1ms")
+		expired := s.token("--ttl", "1s")
+		over := time.NewTimer(1500 * time.Millisecond)
+		<-over.C
 		cases := []struct{ name, token, want string }{
 			{"wrong token", strings.Join(wrong, "."), "token"},
 			{"expired token", expired, "expired"},

@@ -19,7 +19,7 @@ import (
 // received is one message at a sink.
 type received struct {
 	at   time.Time
-	kind string // opened or resolved (webhook), the subject line (mail)
+	kind string // opened or resolved
 	body string
 	key  string
 }
@@ -37,20 +37,15 @@ func (s *sink) add(m received) {
 	s.msgs = append(s.msgs, m)
 }
 
-// matching lists the messages whose text holds all of the words.
-func (s *sink) matching(words ...string) []received {
+// about lists the messages of a kind (opened, resolved) whose text holds a word.
+func (s *sink) about(kind, word string) []received {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []received
-next:
 	for _, m := range s.msgs {
-		text := strings.ToLower(m.kind + "\n" + m.body)
-		for _, w := range words {
-			if !strings.Contains(text, strings.ToLower(w)) {
-				continue next
-			}
+		if m.kind == kind && strings.Contains(strings.ToLower(m.body), word) {
+			out = append(out, m)
 		}
-		out = append(out, m)
 	}
 	return out
 }
@@ -128,7 +123,11 @@ func serveSMTP(c net.Conn, s *sink) {
 				}
 				body.WriteString(l)
 			}
-			s.add(received{kind: header(body.String(), "Subject"), body: body.String()})
+			kind := "opened"
+			if strings.Contains(strings.ToLower(header(body.String(), "Subject")), "resolved") {
+				kind = "resolved"
+			}
+			s.add(received{kind: kind, body: body.String()})
 			say("250 taken")
 		case "QUIT":
 			say("221 bye")

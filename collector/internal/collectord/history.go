@@ -62,7 +62,7 @@ func (d *Daemon) runHistory(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if !d.migrated.isSet() {
+		if !d.storage().OK {
 			continue
 		}
 		list := d.history.take()
