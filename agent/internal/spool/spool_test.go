@@ -3,11 +3,13 @@ package spool
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,9 +26,16 @@ func TestMain(m *testing.M) {
 		child()
 		return
 	}
+	flag.Parse()
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set("8"); err != nil { // each opens Badger some ten times
+			panic(err)
+		}
+	}
 	goleak.VerifyTestMain(m,
 		// Badger leaves these behind when it fails to open.
-		goleak.IgnoreTopFunction("github.com/dgraph-io/ristretto/v2/z.(*AllocatorPool).freeupAllocators"))
+		goleak.IgnoreTopFunction("github.com/dgraph-io/ristretto/v2/z.(*AllocatorPool).freeupAllocators"),
+		goleak.IgnoreTopFunction("github.com/dgraph-io/badger/v4.(*DB).monitorCache"))
 }
 
 // plenty is a disk with room.
@@ -550,8 +559,9 @@ func TestStatusFileAndVerify(t *testing.T) {
 	}
 }
 
-// copyDir is what a crash leaves: the files as they are while the spool is open. Holes
-// stay holes, which most of Badger's files are.
+// copyDir is what a crash leaves: the files as they are while the spool is open. A copy
+// takes time, which a crash does not: it is made again when Badger changed its list of
+// files meanwhile. Holes stay holes, which most of Badger's files are.
 func copyDir(t testing.TB, from string) string {
 	t.Helper()
 	to, err := os.MkdirTemp("", "spool-copy")
@@ -559,7 +569,34 @@ func copyDir(t testing.TB, from string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(to) })
-	err = filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
+	for range 100 {
+		before := fileList(t, from)
+		if err := copyOnce(from, to); err == nil && slices.Equal(before, fileList(t, from)) {
+			return to
+		}
+		if err := os.RemoveAll(to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("%s does not hold still", from)
+	return ""
+}
+
+func fileList(t testing.TB, dir string) []string {
+	t.Helper()
+	var list []string
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		list = append(list, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func copyOnce(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -579,10 +616,6 @@ func copyDir(t testing.TB, from string) string {
 		}
 		return os.Truncate(filepath.Join(to, rel), int64(len(b)))
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return to
 }
 
 func BenchmarkAppend(b *testing.B) {
