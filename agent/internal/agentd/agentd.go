@@ -107,6 +107,8 @@ func Open(opts Options) (_ *Agent, err error) {
 			return nil, err
 		}
 	}
+	// The framer comes first: opening the spool may have something to tell.
+	a.framer = framer.New(framer.Config{Log: a.log, Dropped: func(s *telemetry.Set) { a.spool.ReturnGaps(s.Gaps) }}, a.keep)
 	a.spool, err = spool.Open(SpoolConfig(opts.Config, opts.StateDir), spool.Deps{Log: a.log, Event: a.spoolEvent})
 	if err != nil {
 		return nil, err
@@ -116,7 +118,6 @@ func Open(opts Options) (_ *Agent, err error) {
 			err = errors.Join(err, a.spool.Close())
 		}
 	}()
-	a.framer = framer.New(framer.Config{Log: a.log, Dropped: func(s *telemetry.Set) { a.spool.ReturnGaps(s.Gaps) }}, a.keep)
 	info := a.identity.Info()
 	a.uplink = uplink.New(uplink.Config{Addr: info.Collector}, uplink.Deps{
 		Spool: spoolOf{a.spool}, Identity: a.identity, Host: thisHost(), Log: a.log,
@@ -137,9 +138,12 @@ func Open(opts Options) (_ *Agent, err error) {
 
 // welcome tells the probes where the collector reflects.
 func (a *Agent) welcome(w wire.Welcome, host string) {
+	addr := "" // nowhere
 	if w.ReflectorPort != 0 {
-		a.probe.SetReflector(net.JoinHostPort(host, strconv.Itoa(int(w.ReflectorPort))))
+		addr = net.JoinHostPort(host, strconv.Itoa(int(w.ReflectorPort)))
 	}
+	a.probe.SetReflector(addr)
+	a.noteClock(w)
 }
 
 // keep is the framer's sink: the spool takes the payload, and the gaps in it count as
@@ -162,10 +166,6 @@ func (a *Agent) keep(class wire.Class, payload []byte, set *telemetry.Set) error
 
 // spoolEvent makes a state change of what the spool has to say.
 func (a *Agent) spoolEvent(e spool.Event) {
-	a.log.Warn().Str("reason", e.Detail).Msg("spool: " + e.From + " to " + e.To)
-	if a.framer == nil {
-		return // while opening; the log has it
-	}
 	a.framer.Add(&telemetry.Set{StateChanges: []telemetry.StateChange{{
 		Observed: telemetry.MS(time.Now()), Subject: telemetry.SubjectAgent, Name: "spool", From: e.From, To: e.To, Detail: e.Detail,
 	}}})

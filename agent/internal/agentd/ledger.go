@@ -2,6 +2,7 @@ package agentd
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
@@ -18,6 +19,12 @@ func openLedger(path string) (*ledger, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	// A kill may have left half a line: the next one starts afresh.
+	if st, err := f.Stat(); err == nil && st.Size() > 0 {
+		if _, err := f.WriteString("\n"); err != nil {
+			return nil, errors.Join(fmt.Errorf("ledger: %w", err), f.Close())
+		}
 	}
 	return &ledger{f}, nil
 }

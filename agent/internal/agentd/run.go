@@ -100,7 +100,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	_ = notifier.Stopping() // systemd may be gone
 	err = errors.Join(err, top.stop(), middle.stop())
 	a.drained(base.ctx, drainPatience)
-	err = errors.Join(err, link.stop(), base.stop(), a.spool.Close())
+	err = errors.Join(err, link.stop())
+	a.framer.Flush() // the link's last event
+	err = errors.Join(err, base.stop(), a.spool.Close())
 	if a.ledger != nil {
 		err = errors.Join(err, a.ledger.close())
 	}
