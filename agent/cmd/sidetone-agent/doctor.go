@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"sidetone/agent/internal/agentd"
 	"sidetone/agent/internal/config"
@@ -24,6 +25,9 @@ func (d *doctorCmd) Run() error {
 	opts := doctor.Options{StateDir: d.StateDir, ConfigFile: d.Config, ConfigError: err, Config: cfg}
 	if cfg != nil {
 		opts.SpoolDir = agentd.SpoolConfig(cfg, d.StateDir).Dir
+	}
+	if c, ok := agentd.ReadClock(d.StateDir); ok {
+		opts.Clock = &doctor.Clock{Offset: time.Duration(c.OffsetMS) * time.Millisecond, At: c.At}
 	}
 	bad := false
 	var all []doctor.Finding

@@ -19,6 +19,15 @@ type Clock struct {
 	OffsetMS int64     `json:"offset_ms"`
 }
 
+// ReadClock gives the last comparison, if there was one.
+func ReadClock(stateDir string) (c Clock, ok bool) {
+	b, err := os.ReadFile(filepath.Join(stateDir, ClockFile))
+	if err != nil || json.Unmarshal(b, &c) != nil || c.At.IsZero() {
+		return Clock{}, false
+	}
+	return c, true
+}
+
 // noteClock keeps the comparison for doctor, which cannot ask the collector itself: a
 // second hello would take the connection from the running agent.
 func (a *Agent) noteClock(w wire.Welcome) {

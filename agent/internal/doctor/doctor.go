@@ -1,6 +1,6 @@
 // Package doctor examines an agent's surroundings and says what is wrong and what to do
-// about it: configuration, identity, spool, the way to the collector, permission to
-// send ICMP, and the PBX. It changes nothing; it may be run while the agent runs.
+// about it: configuration, names, identity, the way to the collector, the clock, spool
+// and disk, permission to send ICMP, and the PBX. It changes nothing; it may be run while the agent runs.
 package doctor
 
 import (
@@ -48,6 +48,15 @@ type Options struct {
 	ConfigFile  string
 	Config      *config.Config // nil when ConfigError is set
 	ConfigError error
+	// Clock is the last comparison with the collector's clock; nil when there was none.
+	Clock *Clock
+}
+
+// Clock is how far this machine's clock is ahead of the collector's, and when that was
+// seen.
+type Clock struct {
+	Offset time.Duration
+	At     time.Time
 }
 
 const (
@@ -63,7 +72,7 @@ const (
 func Examine(ctx context.Context, o Options) iter.Seq[Finding] {
 	return func(yield func(Finding) bool) {
 		_ = yield(checkConfig(o)) && yieldAll(yield, checkIdentity(ctx, o)) &&
-			yield(checkSpool(o)) && yield(checkICMP()) && yieldAll(yield, checkPBX(ctx, o))
+			yieldAll(yield, checkNames(ctx, o)) && yield(checkClock(o)) && yield(checkSpool(o)) && yield(checkICMP()) && yieldAll(yield, checkPBX(ctx, o))
 	}
 }
 

@@ -415,7 +415,7 @@ func TestFullFilesystem(t *testing.T) {
 		t.Skip("mounting a small filesystem needs root")
 	}
 	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", dir).CombinedOutput(); err != nil {
 		t.Skipf("mounting a small filesystem is not allowed here: %s", out)
 	}
 	t.Cleanup(func() {
@@ -427,14 +427,14 @@ func TestFullFilesystem(t *testing.T) {
 	deps := testDeps(t)
 	deps.FreeSpace = nil
 	deps.Now = func() time.Time { return now }
-	s := open(t, Config{Dir: filepath.Join(dir, "spool"), MinFreeBytes: 24 << 20}, deps)
+	s := open(t, Config{Dir: filepath.Join(dir, "spool"), MinFreeBytes: 64 << 20}, deps)
 	body := strings.Repeat("f", 64<<10)
 	n := 0
 	for ; n < 5000 && !s.Status().Degraded; n++ {
 		add(t, s, wire.ClassSample, body)
 	}
 	if n == 5000 {
-		t.Fatal("a filesystem of 96 MB took 300 MB")
+		t.Fatal("a filesystem of 192 MB took 300 MB")
 	}
 	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 8<<20), 0o600); err != nil {
 		t.Fatal(err)
