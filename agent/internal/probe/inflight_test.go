@@ -35,8 +35,10 @@ func TestInflight(t *testing.T) {
 		{"answered, then doubled", func(t *testing.T, f *Inflight[uint32], sink *tallySink) {
 			fl := start(f, 1, sink)
 			time.Sleep(30 * time.Millisecond)
-			if !answer(f, 1, 1001) || !answer(f, 1, 1001) {
-				t.Error("not taken")
+			for range 2 {
+				if !answer(f, 1, 1001) {
+					t.Error("not taken")
+				}
 			}
 			if a := f.Wait(t.Context(), fl); a.RTT != 30*time.Millisecond {
 				t.Errorf("%+v", a)
@@ -61,8 +63,10 @@ func TestInflight(t *testing.T) {
 			if a := f.Wait(t.Context(), fl); a.RTT != 0 || a.Fault != FaultTimeout {
 				t.Errorf("%+v", a)
 			}
-			if !answer(f, 1, 1001) || !answer(f, 1, 1001) {
-				t.Error("not taken")
+			for range 2 {
+				if !answer(f, 1, 1001) {
+					t.Error("not taken")
+				}
 			}
 			if len(sink.late) != 1 || len(sink.doubled) != 1 {
 				t.Errorf("%+v", sink)
