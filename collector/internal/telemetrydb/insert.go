@@ -96,7 +96,7 @@ func insertError(b *Block, err error) error {
 	if poison[code(err)] != "" {
 		return &PoisonError{b.Table, err}
 	}
-	return fmt.Errorf("insert into %s: %w", b.Table, err)
+	return fmt.Errorf("insert into %s: %w", b.Table, cause(err))
 }
 
 // insertSettings names every setting that decides whether an insert is stored, once,

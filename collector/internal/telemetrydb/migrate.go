@@ -79,7 +79,7 @@ func (db *DB) Migrate(ctx context.Context) error {
 	}
 	for _, sql := range []string{"CREATE DATABASE IF NOT EXISTS sidetone", createVersions} {
 		if err := db.conn.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("migrate ClickHouse: %w", err)
+			return fmt.Errorf("migrate ClickHouse: %w", cause(err))
 		}
 	}
 	applied, err := db.applied(ctx)
@@ -98,7 +98,7 @@ func (db *DB) Migrate(ctx context.Context) error {
 		}
 		for _, sql := range m.statements {
 			if err := db.conn.Exec(ctx, sql); err != nil {
-				return fmt.Errorf("migration %s: %w\nin: %s", m.name, err, firstLine(sql))
+				return fmt.Errorf("migration %s: %w\nin: %s", m.name, cause(err), firstLine(sql))
 			}
 		}
 		b := &Block{Table: "schema_migration", Rows: 1, Columns: []Column{

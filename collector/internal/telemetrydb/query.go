@@ -39,7 +39,7 @@ func (db *DB) Query(ctx context.Context, sql string) (*Result, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("run the statement: %w", err)
+		return nil, fmt.Errorf("run the statement: %w", cause(err))
 	}
 	res := &Result{Format: format, rows: rows}
 	for _, t := range rows.ColumnTypes() {
@@ -56,7 +56,7 @@ func (db *DB) Query(ctx context.Context, sql string) (*Result, error) {
 // and tests.
 func (db *DB) Exec(ctx context.Context, sql string) error {
 	if err := db.conn.Exec(ctx, sql); err != nil {
-		return fmt.Errorf("run the statement: %w", err)
+		return fmt.Errorf("run the statement: %w", cause(err))
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func (w *where) String() string { return strings.Join(w.terms, " AND ") }
 func (db *DB) ask(ctx context.Context, what, sql string, w *where) (driver.Rows, error) {
 	rows, err := db.conn.Query(ctx, sql, w.args...)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", what, cause(err))
 	}
 	return rows, nil
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -101,7 +102,7 @@ func (db *DB) Close() error { return db.conn.Close() }
 // Ping asks the engine for a sign of life.
 func (db *DB) Ping(ctx context.Context) error {
 	if err := db.conn.Ping(ctx); err != nil {
-		return fmt.Errorf("ping ClickHouse: %w", err)
+		return fmt.Errorf("ping ClickHouse: %w", cause(err))
 	}
 	return nil
 }
@@ -113,7 +114,7 @@ func (db *DB) atLeast(ctx context.Context, major, minor uint64) (bool, error) {
 	if db.version == nil {
 		v, err := db.conn.ServerVersion()
 		if err != nil {
-			return false, fmt.Errorf("version of ClickHouse: %w", err)
+			return false, fmt.Errorf("version of ClickHouse: %w", cause(err))
 		}
 		db.version = v
 	}
@@ -128,4 +129,14 @@ func code(err error) int32 {
 		return ex.Code
 	}
 	return 0
+}
+
+// cause drops what the HTTP client puts around an error: the address holds the whole
+// statement and all settings, which hide what happened.
+func cause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
