@@ -8,9 +8,11 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 
 	"sidetone/collector/web"
 )
@@ -46,6 +48,15 @@ func (d *Daemon) webTLS() (*tls.Config, error) {
 	return c, nil
 }
 
+// webErrors takes what net/http has to say of single connections: scanners and closed
+// tabs, nothing that a person must act on.
+type webErrors struct{ log zerolog.Logger }
+
+func (w webErrors) Write(b []byte) (int, error) {
+	w.log.Debug().Str("reason", strings.TrimSpace(string(b))).Msg("web connection")
+	return len(b), nil
+}
+
 // runWeb serves until ctx ends, then lets requests finish; streams end at once.
 func (d *Daemon) runWeb(ctx context.Context) error {
 	srv := &http.Server{
@@ -54,7 +65,7 @@ func (d *Daemon) runWeb(ctx context.Context) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          log.New(d.log.With().Str("addr", d.webListener.Addr().String()).Logger(), "", 0),
+		ErrorLog:          log.New(webErrors{d.log}, "", 0),
 		TLSConfig:         d.webTLSConfig,
 	}
 	failed := make(chan error, 1)
