@@ -4,16 +4,14 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
 
 	"sidetone/collector/internal/notify"
 )
@@ -78,66 +76,37 @@ func (m Mistakes) Error() string {
 	return fmt.Sprintf("%d mistakes:\n  %s", len(m), strings.Join(m, "\n  "))
 }
 
+// maxFile bounds the file; a real one has a few kilobytes.
+const maxFile = 1 << 20
+
 // Load reads the file; path "" gives the zero Config. It reports what the file's form
-// allows to say; Validate judges the values after flags were merged in.
+// has wrong; Validate judges the values after flags were merged in.
 func Load(path string) (Config, error) {
-	var c Config
 	if path == "" {
-		return c, nil
+		return Config{}, nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
-		return c, fmt.Errorf("read configuration: %w", err)
+		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
-	dec := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		return c, fmt.Errorf("configuration %s: %w", path, mistakes(err, text))
+	c, err := decode(text)
+	if err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
 }
 
-// mistakes turns the decoder's errors into sentences with paths and lines. The strict
-// decoder stops at the first wrong type, so the unknown keys are asked for apart.
-func mistakes(err error, text []byte) error {
-	var out Mistakes
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) {
-		for _, e := range strict.Errors {
-			row, _ := e.Position()
-			out = append(out, fmt.Sprintf("%s (line %d): there is no such setting", strings.Join(e.Key(), "."), row))
-		}
-		return out
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	var de *toml.DecodeError
-	if errors.As(err, &de) {
-		row, col := de.Position()
-		where := fmt.Sprintf("line %d, column %d", row, col)
-		if key := strings.Join(de.Key(), "."); key != "" {
-			where = key + " (" + where + ")"
-		}
-		out = append(out, where+": "+strings.TrimPrefix(de.Error(), "toml: "))
-		return append(out, unknownKeys(text)...)
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes: it is no configuration", path, maxFile)
 	}
-	return err
-}
-
-func unknownKeys(text []byte) Mistakes {
-	var any map[string]any
-	if toml.Unmarshal(text, &any) != nil {
-		return nil // not TOML at all: the first error says so
-	}
-	known := map[string]bool{}
-	for _, k := range []string{"data_dir", "agents", "web", "reflector", "public", "clickhouse", "control",
-		"engine_lib", "web_cert", "web_key", "log", "outbound", "channel"} {
-		known[k] = true
-	}
-	var out Mistakes
-	for k := range any {
-		if !known[k] {
-			out = append(out, k+": there is no such setting")
-		}
-	}
-	return out
+	return text, err
 }
 
 // Default fills what is empty.
@@ -209,7 +178,9 @@ func (c *Config) Validate() error {
 		bad("log.format", "%q is neither text nor json", c.Log.Format)
 	}
 	if _, err := c.Outbound.Prefixes(); err != nil {
-		m = append(m, err.Error())
+		var nets Mistakes
+		errors.As(err, &nets)
+		m = append(m, nets...)
 	}
 	m = append(m, c.channelMistakes()...)
 	if len(m) == 0 {
