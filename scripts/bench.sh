@@ -25,8 +25,8 @@ awk '
 	/^pkg:/ { pkg = $2; sub(/^sidetone\//, "", pkg) }
 	/^Benchmark/ {
 		name = $1; sub(/^Benchmark/, "", name); sub(/-[0-9]+$/, "", name)
-		line = pkg "|" name
-		for (i = 3; i < NF; i += 2) line = line "|" $i " " $(i + 1)
-		print line
-	}' "$raw" | column -t -s'|'
+		printf "%-36s %-44s", pkg, name
+		for (i = 3; i < NF; i += 2) printf " %14s %-12s", $i, $(i + 1)
+		print ""
+	}' "$raw"
 echo "written: build/bench.json"

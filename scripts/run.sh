@@ -112,10 +112,14 @@ wait_for 20 "simulated 3CX" "$dir/log/pbxsim.log" test -s "$dir/pbxsim.ready"
 
 if [ ! -e "$dir/login" ]; then
 	password=$(head -c 12 /dev/urandom | base64 | tr '+/' 'xy')
-	code=$(cat "$dir/collector/setup-code")
-	curl -fsS --cacert "$dir/collector/ca/root.crt.pem" -H 'Content-Type: application/json' -o /dev/null \
-		-d "{\"code\":\"$code\",\"email\":\"$email\",\"name\":\"Demo Owner\",\"password\":\"$password\"}" \
-		"https://$web/api/v1/setup" || die "the first sign-in could not be made; see $dir/log/collector.log"
+	NODE_EXTRA_CA_CERTS="$dir/collector/ca/root.crt.pem" node -e '
+		const [url, code, email, password] = process.argv.slice(1);
+		fetch(url, { method: "POST", headers: { "Content-Type": "application/json" },
+			body: JSON.stringify({ code, email, name: "Demo Owner", password }) })
+			.then(async r => { if (!r.ok) throw new Error(await r.text()); })
+			.catch(e => { console.error(String(e.cause ?? e)); process.exit(1); });
+	' "https://$web/api/v1/setup" "$(cat "$dir/collector/setup-code")" "$email" "$password" ||
+		die "the first sign-in could not be made; see $dir/log/collector.log"
 	(umask 077 && echo "$password" >"$dir/login")
 fi
 

@@ -146,7 +146,9 @@ func TestFurtherChecks(t *testing.T) {
 	if err := os.WriteFile(path, []byte("[log]\nlevel = \"info\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Load(path, func(*Config) []error { return []error{errors.New("log.level: not today"), errors.New("something else")} })
+	_, err := Load(path, func(*Config) []error {
+		return []error{errors.New("log.level: not today"), errors.New("something else")}
+	})
 	if err == nil || !strings.Contains(err.Error(), "agent.toml:2: log.level: not today") || !strings.Contains(err.Error(), "something else") {
 		t.Errorf("error %v", err)
 	}
