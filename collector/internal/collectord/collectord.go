@@ -53,6 +53,7 @@ type Daemon struct {
 	opts Options
 	log  zerolog.Logger
 
+	lock      *os.File
 	control   *controldb.DB
 	ca        *ca.CA
 	inventory *inventory.Inventory
@@ -99,6 +100,9 @@ func Open(ctx context.Context, cfg config.Config, opts Options) (_ *Daemon, err 
 			d.close()
 		}
 	}()
+	if d.lock, err = lockData(cfg.DataDir); err != nil {
+		return nil, err
+	}
 	for _, step := range []func(context.Context) error{d.openControl, d.openTelemetry, d.openAlerting, d.openSockets} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -299,5 +303,8 @@ func (d *Daemon) close() {
 	}
 	if d.control != nil {
 		d.control.Close()
+	}
+	if d.lock != nil {
+		d.lock.Close()
 	}
 }
