@@ -173,6 +173,34 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestDamageMeetsCompaction goes on for many megabytes after a block was damaged, so that
+// Badger compacts the table: nothing may hang, and what is gone is counted.
+func TestDamageMeetsCompaction(t *testing.T) {
+	cfg := Config{Dir: t.TempDir()}
+	s := open(t, cfg, testDeps(t))
+	const old, more = 60, 600
+	for range old {
+		add(t, s, wire.ClassSample, strings.Repeat("d", 20_000))
+	}
+	closeIt(t, s)
+	flip(t, dbFiles(t, cfg.Dir, "*.sst")[0], 16, func(n int) int { return n / 3 })
+	s = open(t, cfg, testDeps(t))
+	for range more {
+		add(t, s, wire.ClassSample, strings.Repeat("e", 20_000))
+	}
+	live := len(readAll(t, s))
+	gone := 0
+	for _, g := range s.TakeGaps(1000) {
+		if g.Reason != telemetry.GapDamaged || g.To > old {
+			t.Errorf("gap %+v", g)
+		}
+		gone += int(g.To - g.From + 1)
+	}
+	if live+gone != old+more || live < more || gone == 0 {
+		t.Errorf("%d records live and %d in gaps of %d", live, gone, old+more)
+	}
+}
+
 // TestDiedWhileOpening: a process that ends while the database opens, as Badger's own
 // goroutines can make it, opens a new one at the third start.
 func TestDiedWhileOpening(t *testing.T) {

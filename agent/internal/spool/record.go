@@ -16,6 +16,7 @@ const (
 	prefixRecord = 'r' // value: header and payload
 	prefixIndex  = 'i' // value: class, created, size: opening reads these, not the payloads
 	prefixGap    = 'g' // value: observed, carrier, tries, reason
+	prefixNone   = 'z' // never written, and behind all keys, so in no damaged table
 )
 
 const (

@@ -267,9 +267,22 @@ func (s *Spool) Read(afterSeq uint64, maxRecords, maxBytes int) ([]Record, error
 	if s.closed {
 		return nil, ErrClosed
 	}
-	if afterSeq == math.MaxUint64 {
-		return nil, nil
+	for afterSeq < math.MaxUint64 {
+		want := s.following(afterSeq, maxRecords, maxBytes)
+		if len(want) == 0 {
+			break
+		}
+		out, err := s.loadEach(want)
+		if len(out) > 0 || err != nil {
+			return out, nil // after an error: what is known to be good; try again later
+		}
+		afterSeq = want[len(want)-1].seq // all of them were damaged: there may be more
 	}
+	return nil, nil
+}
+
+// following picks the live records behind afterSeq, within the limits.
+func (s *Spool) following(afterSeq uint64, maxRecords, maxBytes int) []entry {
 	var want []entry
 	bytes := 0
 	s.idx.each(afterSeq+1, func(e entry) bool {
@@ -280,11 +293,17 @@ func (s *Spool) Read(afterSeq uint64, maxRecords, maxBytes int) ([]Record, error
 		want = append(want, e)
 		return true
 	})
+	return want
+}
+
+// loadEach reads records; a damaged one is set aside and becomes a gap. The error is
+// errUnreadable, and nothing is known to be lost then.
+func (s *Spool) loadEach(want []entry) ([]Record, error) {
 	var out []Record
 	for _, e := range want {
 		r, err := s.load(e)
 		if errors.Is(err, errUnreadable) {
-			return out, nil // try again later, nothing is known to be lost
+			return out, err
 		}
 		if err != nil {
 			s.setAside(e, err.Error())
@@ -309,26 +328,29 @@ func (s *Spool) load(e entry) (Record, error) {
 			CRC: checksum(p), Payload: p,
 		}, nil
 	}
-	v, err := s.db.get(key(prefixRecord, epoch, e.seq))
+	k := key(prefixRecord, epoch, e.seq)
+	v, err := s.db.get(k)
 	if errors.Is(err, errNotFound) {
 		return Record{}, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if err != nil {
-		return Record{}, s.readFailed(e.seq, err)
+		return Record{}, s.readFailed(k, err)
 	}
 	return decodeRecord(epoch, e.seq, v)
 }
 
-// maxReadFailures is how often in a row the database may fail to read a record before
-// the record counts as damaged: a block with a wrong checksum never heals.
-const maxReadFailures = 5
-
-func (s *Spool) readFailed(seq uint64, err error) error {
-	if s.failSeq != seq {
-		s.failSeq, s.failures = seq, 0
+// readFailed judges a record that the database does not give. A block with a wrong
+// checksum fails for ever, and says so in text only; so the record counts as damaged
+// when it fails again and again while the database answers other questions.
+func (s *Spool) readFailed(k []byte, err error) error {
+	const tries = 3
+	for range tries {
+		if _, again := s.db.get(k); again == nil {
+			return errUnreadable // it works again: the next Read has it
+		}
 	}
-	if s.failures++; s.failures < maxReadFailures {
-		s.deps.Log.Warn().Err(err).Uint64("seq", seq).Msg("spool record cannot be read now")
+	if _, other := s.db.get(key(prefixNone)); !errors.Is(other, errNotFound) {
+		s.deps.Log.Warn().Err(err).Msg("spool cannot be read now")
 		return errUnreadable
 	}
 	return fmt.Errorf("%w: %w", errDamaged, err)
