@@ -132,9 +132,7 @@ type Spool struct {
 	degraded   bool
 	why        string // reason of degraded
 	retryAt    time.Time
-	setAsideDB bool   // a database was quarantined by this process
-	failSeq    uint64 // the record whose reading fails, and how often in a row
-	failures   int
+	setAsideDB bool // a database was quarantined by this process
 	dropped    uint64
 	events     []Event
 	damageAt   time.Time // of the last event of damage
