@@ -4,6 +4,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -102,6 +103,11 @@ func (a *API) Handler() http.Handler {
 			return
 		}
 		p, err := a.Authn.FromRequest(r)
+		if err != nil && !errors.Is(err, authn.ErrNotSignedIn) {
+			a.Log.Error().Err(err).Msg("read the session")
+			problem(w, http.StatusServiceUnavailable, "the collector cannot read its control store; its log says why")
+			return
+		}
 		if err != nil && !open[r.Method+" "+r.URL.Path] {
 			problem(w, http.StatusUnauthorized, "not signed in")
 			return

@@ -17,10 +17,12 @@ import (
 )
 
 // silentAfter is when an agent that is not heard counts as gone; freshFor is how long
-// a reading may be shown as the present.
+// a measurement may be shown as the present. A PBX may be read as rarely as every five
+// minutes.
 const (
 	silentAfter = 60 * time.Second
 	freshFor    = 2 * time.Minute
+	pbxFreshFor = 11 * time.Minute
 )
 
 // board puts together what the tree, the presence of agents, the fresh state and the
@@ -82,8 +84,7 @@ func loss(r SiteRow) float64 {
 func (b *board) row(s inventory.Site, open []incident.Incident) SiteRow {
 	r := SiteRow{SiteID: s.ID, Tenant: s.Tenant.Name, Customer: s.Customer.Name, Site: s.Name, OpenIncidents: len(open)}
 	now := b.now()
-	var heard, fresh bool
-	var silentSince time.Time
+	var in inputs
 	for _, p := range s.PBXs {
 		if r.PBXName == "" {
 			r.PBXName, r.PBXFQDN, r.PBXVersion = p.Name, p.FQDN, p.Version
@@ -101,38 +102,48 @@ func (b *board) row(s inventory.Site, open []incident.Incident) SiteRow {
 			if ms := telemetry.MS(seen); ms > r.LastSeen {
 				r.LastSeen = ms
 			}
-			silentSince = latest(silentSince, seen)
+			in.seen = latest(in.seen, seen)
 			if !seen.IsZero() && now.Sub(seen) < silentAfter {
-				heard = true
+				in.heard = true
 			}
 			if la, ok := b.live.Agent(a.ID); ok && now.Sub(la.Received) < freshFor {
-				fresh = true
-				addLive(&r, la)
+				in.fresh = true
+				in.pbxStale = addLive(&r, la) || in.pbxStale
 			}
 		}
 	}
-	judge(&r, open, heard, fresh, silentSince)
+	judge(&r, open, in)
 	return r
 }
 
+// inputs is what judge rests on besides incidents.
+type inputs struct {
+	heard    bool      // an agent gives signs of life
+	seen     time.Time // its last one
+	fresh    bool      // measurements of the present are here
+	pbxStale bool      // an agent that read its PBX before has stopped to
+}
+
 // judge names the state of the site and why. Missing input can never look green.
-func judge(r *SiteRow, open []incident.Incident, heard, fresh bool, silentSince time.Time) {
+func judge(r *SiteRow, open []incident.Incident, in inputs) {
 	worst := worstIncident(open)
 	switch {
 	case r.AgentsTotal == 0:
 		r.State, r.Reason = StateNoData, "no agent has enrolled yet"
-	case !heard && silentSince.IsZero():
+	case !in.heard && in.seen.IsZero():
 		r.State, r.Reason = StateNoData, "the agent has enrolled and has not connected yet"
-	case !heard:
-		r.State, r.Reason, r.Since = StateNoData, "the agent is silent", telemetry.MS(silentSince)
+	case !in.heard:
+		r.State, r.Reason, r.Since = StateNoData, "the agent is silent", telemetry.MS(in.seen)
 	case worst != nil && worst.Severity == alert.Critical:
 		r.State, r.Reason, r.Since = StateDown, worst.Title, telemetry.MS(worst.Opened)
-	case !fresh:
+	case !in.fresh:
 		r.State, r.Reason = StateNoData, "no measurement has come yet"
 	case worst != nil:
 		r.State, r.Reason, r.Since = StateDegraded, worst.Title, telemetry.MS(worst.Opened)
 	case r.PBXState != "" && r.PBXState != string(telemetry.PBXOK):
 		r.State, r.Reason = StateDegraded, pbxReason(r.PBXState)
+	case in.pbxStale:
+		r.State, r.Reason = StateNoData, "the agent has stopped to read the PBX"
 	default:
 		r.State = StateOK
 	}
@@ -163,9 +174,15 @@ func worstIncident(open []incident.Incident) *incident.Incident {
 	return worst
 }
 
-// addLive adds one agent's fresh state to the row.
-func addLive(r *SiteRow, a live.Agent) {
-	if a.Status != nil {
+// addLive adds one agent's fresh state to the row. It reports whether the reading of
+// the PBX is of the past. Only the agent's own clock decides what is, since it may be
+// wrong.
+func addLive(r *SiteRow, a live.Agent) (pbxStale bool) {
+	newest := newestObserved(a)
+	past := func(at ms, limit time.Duration) bool { return newest.Time().Sub(at.Time()) > limit }
+	if a.Status != nil && past(a.Status.Observed, pbxFreshFor) {
+		pbxStale = true
+	} else if a.Status != nil {
 		r.PBXState = string(a.Status.State)
 		if s := a.Status; s.State == telemetry.PBXOK {
 			r.CallsActive, r.CallsMax = s.CallsActive, s.CallsMax
@@ -174,9 +191,11 @@ func addLive(r *SiteRow, a live.Agent) {
 			}
 		}
 	}
-	countTrunks(r, a)
+	if !pbxStale {
+		countTrunks(r, a)
+	}
 	for id, w := range a.Windows {
-		if a.Received.Sub(w.Observed.Time().Add(time.Duration(w.LengthMS)*time.Millisecond)) > freshFor || w.Sent == 0 {
+		if past(end(w), freshFor) || w.Sent == 0 {
 			continue
 		}
 		ratio := float64(w.Lost) / float64(w.Sent)
@@ -187,7 +206,25 @@ func addLive(r *SiteRow, a live.Agent) {
 		r.WorstRTTP50US = positive(w.RTTP50US)
 		r.WorstTarget = a.Targets[id].Name
 	}
+	return pbxStale
 }
+
+// newestObserved is the newest instant on the agent's clock.
+func newestObserved(a live.Agent) ms {
+	var newest ms
+	if a.Status != nil {
+		newest = a.Status.Observed
+	}
+	if a.Health != nil {
+		newest = max(newest, a.Health.Observed)
+	}
+	for _, w := range a.Windows {
+		newest = max(newest, end(w))
+	}
+	return newest
+}
+
+func end(w telemetry.ProbeWindow) ms { return w.Observed + ms(w.LengthMS) }
 
 // worse compares by loss, then by RTT.
 func worse(r *SiteRow, ratio float64, w telemetry.ProbeWindow) bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -86,15 +87,14 @@ func (a *API) deleteSession(ctx context.Context, _ *struct{}) (*struct {
 // loginError turns authn's errors into answers for people.
 func (a *API) loginError(err error) error {
 	var many *authn.TooManyError
-	var field *authn.FieldError
+	if wrong := fieldErrors(err, func(e *authn.FieldError) (string, error) { return e.Field, e.Err }); wrong != nil {
+		return wrong
+	}
 	switch {
 	case errors.As(err, &many):
 		seconds := int(many.RetryAfter.Seconds()) + 1
 		return huma.ErrorWithHeaders(huma.Error429TooManyRequests(err.Error()),
 			http.Header{"Retry-After": {strconv.Itoa(seconds)}})
-	case errors.As(err, &field):
-		return huma.Error422UnprocessableEntity(field.Error(),
-			&huma.ErrorDetail{Message: field.Err.Error(), Location: "body." + field.Field})
 	case errors.Is(err, authn.ErrBadLogin):
 		return huma.Error401Unauthorized(err.Error())
 	case errors.Is(err, authn.ErrBadCode):
@@ -110,4 +110,33 @@ func (a *API) loginError(err error) error {
 func (a *API) internal(err error, doing string) error {
 	a.Log.Error().Err(err).Msg(doing)
 	return huma.Error500InternalServerError("the collector could not " + doing + "; its log says why")
+}
+
+// fieldErrors answers with all mistakes in fields of a body that are joined in err, or
+// nil when there are none.
+func fieldErrors[E error](err error, split func(E) (field string, what error)) error {
+	var details []error
+	var text []string
+	var walk func(error)
+	walk = func(err error) {
+		if e, ok := err.(E); ok {
+			field, what := split(e)
+			details = append(details, &huma.ErrorDetail{Message: what.Error(), Location: "body." + field})
+			text = append(text, e.Error())
+			return
+		}
+		switch u := err.(type) {
+		case interface{ Unwrap() []error }:
+			for _, e := range u.Unwrap() {
+				walk(e)
+			}
+		case interface{ Unwrap() error }:
+			walk(u.Unwrap())
+		}
+	}
+	walk(err)
+	if details == nil {
+		return nil
+	}
+	return huma.Error422UnprocessableEntity(strings.Join(text, "; "), details...)
 }

@@ -42,7 +42,7 @@ func (a *API) getFleet(ctx context.Context, _ *struct{}) (*struct{ Body Fleet },
 }
 
 type siteIn struct {
-	SiteID telemetry.SiteID `path:"site_id"`
+	SiteID telemetry.SiteID `path:"site_id" maximum:"4294967295"`
 }
 
 func (a *API) getSite(ctx context.Context, in *siteIn) (*struct{ Body SiteDetail }, error) {
@@ -63,9 +63,11 @@ func (a *API) getSite(ctx context.Context, in *siteIn) (*struct{ Body SiteDetail
 	return &struct{ Body SiteDetail }{Body: d}, nil
 }
 
+const noSuchSite = "there is no such site, or it is not yours to see"
+
 func (a *API) notFound(err error, doing string) error {
 	if errors.Is(err, inventory.ErrNotFound) {
-		return huma.Error404NotFound("there is no such site, or it is not yours to see")
+		return huma.Error404NotFound(noSuchSite)
 	}
 	return a.internal(err, doing)
 }
@@ -97,11 +99,11 @@ func (a *API) getIncidents(ctx context.Context, in *incidentsIn) (*struct{ Body 
 }
 
 type seriesIn struct {
-	SiteID telemetry.SiteID `path:"site_id"`
+	SiteID telemetry.SiteID `path:"site_id" maximum:"4294967295"`
 	Target string           `query:"target" required:"true" maxLength:"20"`
-	FromMS int64            `query:"from_ms" required:"true"`
-	ToMS   int64            `query:"to_ms" required:"true"`
-	StepMS int64            `query:"step_ms" minimum:"0"`
+	FromMS int64            `query:"from_ms" required:"true" minimum:"0" maximum:"253402300799999"`
+	ToMS   int64            `query:"to_ms" required:"true" minimum:"0" maximum:"253402300799999"`
+	StepMS int64            `query:"step_ms" minimum:"0" maximum:"34560000000"`
 }
 
 func (a *API) getSeries(ctx context.Context, in *seriesIn) (*struct{ Body Series }, error) {
@@ -192,10 +194,10 @@ func (a *API) postToken(ctx context.Context, in *tokenIn) (*struct{ Body NewToke
 		Tenant: in.Body.Tenant, Customer: in.Body.Customer, Site: in.Body.Site,
 		Uses: in.Body.Uses, TTL: time.Duration(in.Body.Hours) * time.Hour, Addr: a.AgentsAddr(),
 	})
-	var field *enrolment.FieldError
+	if wrong := fieldErrors(err, func(e *enrolment.FieldError) (string, error) { return e.Field, e.Err }); wrong != nil {
+		return nil, wrong
+	}
 	switch {
-	case errors.As(err, &field):
-		return nil, huma.Error422UnprocessableEntity(field.Error(), &huma.ErrorDetail{Message: field.Err.Error(), Location: "body." + field.Field})
 	case errors.Is(err, enrolment.ErrForbidden):
 		return nil, huma.Error403Forbidden(err.Error())
 	case err != nil:

@@ -3,12 +3,14 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"sidetone/collector/internal/authz"
+	"sidetone/collector/internal/inventory"
 	"sidetone/collector/internal/live"
 	"sidetone/shared/telemetry"
 )
@@ -38,8 +40,12 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		site = telemetry.SiteID(id)
-		if _, err := a.Inventory.Site(r.Context(), scope(r.Context()), site); err != nil {
-			problem(w, http.StatusNotFound, "there is no such site, or it is not yours to see")
+		if _, err := a.Inventory.Site(r.Context(), scope(r.Context()), site); errors.Is(err, inventory.ErrNotFound) {
+			problem(w, http.StatusNotFound, noSuchSite)
+			return
+		} else if err != nil {
+			a.Log.Error().Err(err).Msg("read the site")
+			problem(w, http.StatusInternalServerError, "the collector could not read the site; its log says why")
 			return
 		}
 	}
