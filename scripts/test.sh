@@ -10,7 +10,7 @@ started=$SECONDS
 
 step() { printf '\n== %s (%d s)\n' "$*" $((SECONDS - started)); }
 
-packages=(chromium clickhouse-server curl ca-certificates gcc libc6-dev dpkg procps)
+packages=(chromium clickhouse-server curl ca-certificates gcc libc6-dev dpkg procps systemd)
 
 install_packages() {
 	local missing=() p

@@ -1,13 +1,28 @@
 #!/bin/sh
 set -e
-if [ -d /run/systemd/system ]; then
-	systemctl daemon-reload || true
+
+unit=sidetone-agent.service
+user=sidetone-agent
+state=/var/lib/sidetone-agent
+
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+	systemctl --system daemon-reload >/dev/null || true
 fi
+
 if [ "$1" = purge ]; then
-	# leave no trace: identity, spool and account go
-	rm -rf /var/lib/sidetone-agent
-	if getent passwd sidetone-agent >/dev/null; then
-		userdel sidetone-agent || true
+	# Leave no trace: identity, spool and account go. What cannot
+	# be removed, a state directory that is a mount point for one, is no reason to fail.
+	if command -v deb-systemd-helper >/dev/null; then
+		deb-systemd-helper purge "$unit" >/dev/null || true
+		deb-systemd-helper unmask "$unit" >/dev/null || true
 	fi
+	rm -rf "$state" || true
+	if getent passwd "$user" >/dev/null; then
+		userdel "$user" >/dev/null 2>&1 || echo "$unit: user $user could not be removed" >&2
+	fi
+	if getent group "$user" >/dev/null; then
+		groupdel "$user" >/dev/null 2>&1 || echo "$unit: group $user could not be removed" >&2
+	fi
+	# The other program and operators keep files here, too: goes only when empty.
 	rmdir /etc/sidetone 2>/dev/null || true
 fi
