@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -56,6 +57,7 @@ type bench struct {
 	enrolment *enrolment.Service
 	code      string // of the setup
 	srv       *httptest.Server
+	stop      func() // what ends streams when the daemon stops
 	storage   atomic.Pointer[Storage]
 }
 
@@ -75,6 +77,19 @@ func (quiet) Wake()                                                             
 
 // newBench starts the API. A nil telemetry means a ClickHouse that does not answer.
 func newBench(t *testing.T, telem *telemetrydb.DB) *bench {
+	t.Helper()
+	b := newParts(t, telem)
+	b.srv = httptest.NewUnstartedServer(b.Handler())
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	b.srv.Config.BaseContext = func(net.Listener) context.Context { return ctx } // as the daemon does
+	b.srv.StartTLS()
+	t.Cleanup(func() { stop(); b.srv.Close() })
+	return b
+}
+
+// newParts is a bench without a server.
+func newParts(t *testing.T, telem *telemetrydb.DB) *bench {
 	t.Helper()
 	dir := t.TempDir()
 	db, err := sqlite.Open(filepath.Join(dir, "control.db"))
@@ -114,8 +129,6 @@ func newBench(t *testing.T, telem *telemetrydb.DB) *bench {
 	if b.code, err = auth.SetupCode(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	b.srv = httptest.NewTLSServer(b.Handler())
-	t.Cleanup(b.srv.Close)
 	return b
 }
 

@@ -101,8 +101,8 @@ func (a *API) getIncidents(ctx context.Context, in *incidentsIn) (*struct{ Body 
 type seriesIn struct {
 	SiteID telemetry.SiteID `path:"site_id" maximum:"4294967295"`
 	Target string           `query:"target" required:"true" maxLength:"20"`
-	FromMS int64            `query:"from_ms" required:"true" minimum:"0" maximum:"253402300799999"`
-	ToMS   int64            `query:"to_ms" required:"true" minimum:"0" maximum:"253402300799999"`
+	FromMS int64            `query:"from_ms" required:"true" minimum:"1" maximum:"253402300799999"`
+	ToMS   int64            `query:"to_ms" required:"true" minimum:"1" maximum:"253402300799999"`
 	StepMS int64            `query:"step_ms" minimum:"0" maximum:"34560000000"`
 }
 
