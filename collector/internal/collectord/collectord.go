@@ -255,7 +255,9 @@ func linkKeys(path string) (keys [2][32]byte, err error) {
 	if errors.Is(err, os.ErrNotExist) {
 		text = make([]byte, 64)
 		rand.Read(text) // never fails
-		err = os.WriteFile(path, text, 0o600)
+		if err = os.WriteFile(path+".tmp", text, 0o600); err == nil {
+			err = os.Rename(path+".tmp", path) // whole or not at all
+		}
 	}
 	if err != nil {
 		return keys, fmt.Errorf("link keys: %w", err)
@@ -297,6 +299,11 @@ func (d *Daemon) close() {
 	}
 	if d.webListener != nil {
 		d.webListener.Close()
+	}
+	if d.reflector != nil {
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = d.reflector.Run(ended) // closes its socket, if that is still open
 	}
 	if d.telemetry != nil {
 		d.telemetry.Close()

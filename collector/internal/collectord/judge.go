@@ -15,12 +15,16 @@ import (
 // connection that brought the next one waits: judging is never skipped.
 const queueLength = 4096
 
+// judgeRest is how long the judge may go on with what waits when it is to stop: those
+// deliveries are stored, and no agent brings them again.
+const judgeRest = 10 * time.Second
+
 // observer is what ingest tells of each delivery, before it is stored.
 type observer struct{ d *Daemon }
 
 func (o observer) Delivered(d *ingest.Delivery) {
 	o.d.fleet.Seen(d.Source, d.ReceivedAt)
-	o.d.live.Deliver(d.Source, d.Rows, d.ReceivedAt)
+	o.d.live.Deliver(d.Source, d.Rows, d.ReceivedAt.Add(-d.Age)) // what lay in the spool is not of now
 	o.d.judge <- d
 }
 
@@ -31,17 +35,30 @@ func (d *Daemon) runJudge(ctx context.Context) error {
 	for {
 		select {
 		case del := <-d.judge:
-			late := del.Age > alert.LateAfter
-			d.act(ctx, d.alert.Observe(alert.FromSet(del.Source, del.Rows, del.ReceivedAt, late)))
-			if !late {
-				d.keepPBXFacts(ctx, del)
-			}
+			d.judgeOne(ctx, del)
 		case now := <-tick.C:
 			d.act(ctx, d.alert.Observe(d.silences(now)))
 			d.act(ctx, d.alert.Tick(now))
 		case <-ctx.Done():
-			return nil
+			rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), judgeRest)
+			defer cancel()
+			for {
+				select {
+				case del := <-d.judge:
+					d.judgeOne(rctx, del)
+				default:
+					return nil
+				}
+			}
 		}
+	}
+}
+
+func (d *Daemon) judgeOne(ctx context.Context, del *ingest.Delivery) {
+	late := del.Age > alert.LateAfter
+	d.act(ctx, d.alert.Observe(alert.FromSet(del.Source, del.Rows, del.ReceivedAt, late)))
+	if !late {
+		d.keepPBXFacts(ctx, del)
 	}
 }
 
