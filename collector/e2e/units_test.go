@@ -55,9 +55,9 @@ func TestUnits(t *testing.T) {
 	})
 	t.Logf("windows of three methods after %v", took.Round(time.Second))
 	testConfinement(t, m)
-	t.Run("restart", func(t *testing.T) { testRestarts(t, m) })
-	t.Run("broken configuration", func(t *testing.T) { testBrokenUnits(t, m) })
-	t.Run("upgrade and purge", func(t *testing.T) { testLiveUpgrade(t, m) })
+	t.Run("restart", func(t *testing.T) { testRestarts(m.on(t)) })
+	t.Run("broken configuration", func(t *testing.T) { testBrokenUnits(t, m.on(t)) })
+	t.Run("upgrade and purge", func(t *testing.T) { testLiveUpgrade(t, m.on(t)) })
 }
 
 // testHardening asks systemd-analyze.
@@ -107,7 +107,7 @@ func (m *machine) back(unit, before string) {
 	m.t.Logf("%s is back after %v", unit, took.Round(100*time.Millisecond))
 }
 
-func testRestarts(t *testing.T, m *machine) {
+func testRestarts(m *machine) {
 	for _, unit := range []string{"sidetone-agent", "sidetone-collector"} {
 		for range 2 {
 			before := m.mainPID(unit)
