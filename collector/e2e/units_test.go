@@ -107,13 +107,20 @@ func (m *machine) back(unit, before string) {
 	m.t.Logf("%s is back after %v", unit, took.Round(100*time.Millisecond))
 }
 
+// testRestarts: SIGABRT is what systemd's watchdog sends; a Go program that gets it, or
+// panics, ends with the status of a broken configuration unless its traceback says crash.
 func testRestarts(m *machine) {
 	for _, unit := range []string{"sidetone-agent", "sidetone-collector"} {
-		for range 2 {
+		for _, signal := range []string{"KILL", "ABRT"} {
 			before := m.mainPID(unit)
-			m.run("kill -9 " + before)
+			m.run("kill -s " + signal + " " + before)
 			m.back(unit, before)
 		}
+		start := time.Now()
+		m.run("systemctl stop " + unit)
+		m.same("systemctl show -P Result "+unit, "success")
+		m.t.Logf("%s stops within %v", unit, time.Since(start).Round(100*time.Millisecond))
+		m.run("systemctl start " + unit)
 	}
 }
 
