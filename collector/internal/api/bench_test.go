@@ -174,7 +174,9 @@ func (b *bench) do(c *http.Client, method, path string, body any, header ...stri
 		}
 		r = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(b.t.Context(), method, b.srv.URL+path, r)
+	ctx, cancel := context.WithTimeout(b.t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, b.srv.URL+path, r)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"sidetone/collector/internal/authz"
+	"sidetone/collector/internal/ca"
 	"sidetone/collector/internal/config"
 	"sidetone/collector/internal/enrolment"
 	"sidetone/collector/internal/incident"
@@ -385,5 +387,78 @@ func TestAgentsAddr(t *testing.T) {
 	defer d.close()
 	if got, want := d.agentsAddr(), d.listener.Addr().String(); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestStopEndsOpenPages holds that a page with a stream does not delay the stop until
+// the web's patience ends.
+func TestStopEndsOpenPages(t *testing.T) {
+	s := start(t, freshConfig(t))
+	code, err := s.authn.SetupCode(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, body, h := s.do("POST", "/api/v1/setup", fmt.Sprintf(`{"code":%q,"email":"a@example.com","name":"A","password":"a long enough password"}`, code))
+	if status != 201 {
+		t.Fatalf("setup: %d %s", status, body)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/api/v1/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie, _, _ := strings.Cut(h.Get("Set-Cookie"), ";")
+	req.Header.Set("Cookie", cookie)
+	resp, err := s.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	first := make([]byte, len("event: storage\n"))
+	if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "event: storage\n" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	rest := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, resp.Body)
+		rest <- err
+	}()
+	if err := s.stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	if err := <-rest; err != nil {
+		t.Errorf("the stream was cut, not ended: %v", err)
+	}
+	if n := s.live.Listeners(); n != 0 {
+		t.Errorf("%d pages are left", n)
+	}
+}
+
+func TestGivenWebCertificate(t *testing.T) {
+	authority, err := ca.Open(filepath.Join(t.TempDir(), "ca"), ca.Config{Names: []string{"pages.example.com"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := authority.WebCert()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := freshConfig(t)
+	cfg.WebCert, cfg.WebKey = filepath.Join(cfg.DataDir, "w.crt"), filepath.Join(cfg.DataDir, "w.key")
+	for path, block := range map[string]*pem.Block{cfg.WebCert: {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, cfg.WebKey: {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := Open(t.Context(), cfg, Options{Log: zerolog.Nop(), Out: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	if c := d.webTLSConfig; c.GetCertificate != nil || len(c.Certificates) != 1 || !bytes.Equal(c.Certificates[0].Certificate[0], cert.Certificate[0]) {
+		t.Error("the operator's certificate is not the one that is shown")
 	}
 }
