@@ -145,15 +145,6 @@ func (p *process) stop(limit time.Duration) int {
 	return cmd.ProcessState.ExitCode()
 }
 
-// kill is kill -9.
-func (p *process) kill() {
-	p.mu.Lock()
-	cmd, done := p.cmd, p.done
-	p.mu.Unlock()
-	_ = cmd.Process.Kill()
-	<-done
-}
-
 func (p *process) printLog() {
 	text, err := os.ReadFile(p.log)
 	if err != nil {

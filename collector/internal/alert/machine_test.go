@@ -56,7 +56,7 @@ func TestMachineTimelines(t *testing.T) {
 			m := machine{phase: Inactive}
 			for i, s := range c.steps {
 				now := base.Add(time.Duration(s.sec) * time.Second)
-				from, to := m.tick(hold{}, time.Time{})
+				var from, to Phase
 				if s.tick {
 					from, to = m.tick(c.hold, now)
 				} else {
