@@ -79,7 +79,7 @@ func main() {
 	}
 	stateDir, configFile := defaultPaths()
 	var c cli
-	k := kong.Parse(&c, kong.Name("sidetone-agent"), kong.Description(description), kong.UsageOnError(),
+	k := kong.Parse(&c, kong.Name("sidetone-agent"), kong.Description(description), kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Vars{"state_dir": stateDir, "config_file": configFile})
 	err := k.Run()

@@ -46,7 +46,7 @@ func (versionCmd) Run() error {
 
 func main() {
 	var c cli
-	k := kong.Parse(&c, kong.Name("sidetone-collector"), kong.Description(description), kong.UsageOnError(),
+	k := kong.Parse(&c, kong.Name("sidetone-collector"), kong.Description(description), kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
 	err := k.Run()
 	if err == nil {

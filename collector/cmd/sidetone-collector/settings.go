@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 
 	"sidetone/collector/internal/config"
@@ -8,9 +9,9 @@ import (
 
 // storeFlags are what every subcommand needs in order to find the collector's data.
 type storeFlags struct {
-	Config     string `help:"TOML file with any of these settings." type:"existingfile" env:"SIDETONE_CONFIG" placeholder:"FILE"`
+	Config     string `help:"TOML file with any of these settings." env:"SIDETONE_CONFIG" placeholder:"FILE"`
 	DataDir    string `help:"Where the control store, the keys and the embedded engine's data live (default /var/lib/sidetone-collector)." env:"SIDETONE_DATA_DIR" placeholder:"DIR"`
-	ClickHouse string `name:"clickhouse" help:"\"embedded\" (default) or a DSN: clickhouse://user:password@host:9000/sidetone" env:"SIDETONE_CLICKHOUSE" placeholder:"embedded|DSN"`
+	ClickHouse string `name:"clickhouse" help:"\"embedded\" (default) or a DSN: clickhouse://user:password@host:9000" env:"SIDETONE_CLICKHOUSE" placeholder:"embedded|DSN"`
 	Control    string `help:"Control store: \"sqlite\" (default)." env:"SIDETONE_CONTROL" placeholder:"sqlite"`
 	EngineLib  string `help:"Path of libchdb.so, when it is not in a usual place." env:"SIDETONE_ENGINE_LIB" placeholder:"FILE"`
 }
@@ -25,6 +26,10 @@ type addrFlags struct {
 func load(s storeFlags, a addrFlags, more func(*config.Config)) (config.Config, error) {
 	c, err := config.Load(s.Config)
 	if err != nil {
+		var m config.Mistakes
+		if !errors.As(err, &m) {
+			err = config.Mistakes{err.Error()} // a file that cannot be read is a mistake like any other
+		}
 		return c, err
 	}
 	over(&c.DataDir, s.DataDir)

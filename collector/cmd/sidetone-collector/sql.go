@@ -30,6 +30,9 @@ func (q *sqlCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	if err := becomeOwner(c.DataDir); err != nil {
+		return err
+	}
 	text := strings.Join(q.Query, " ")
 	if text == "" || text == "-" {
 		b, err := io.ReadAll(io.LimitReader(os.Stdin, 1<<20))

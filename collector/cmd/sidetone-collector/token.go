@@ -29,6 +29,9 @@ func (t *tokenCreateCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	if err := becomeOwner(c.DataDir); err != nil {
+		return err
+	}
 	if t.Customer == "" {
 		t.Customer = t.Tenant
 	}

@@ -135,26 +135,16 @@ func (s *streamer) flush(ctx context.Context) error {
 	}
 	for id, changed := range s.dirty {
 		delete(s.dirty, id)
-		if s.site == 0 {
-			row, _, _, err := s.api.board.siteRow(ctx, s.scope, id)
-			if err != nil {
-				s.api.Log.Warn().Err(err).Msg("stream the fleet row")
-				continue
-			}
-			if err := s.send("fleet", row); err != nil {
-				return err
-			}
-			continue
-		}
-		if !changed {
-			continue
-		}
 		row, _, _, err := s.api.board.siteRow(ctx, s.scope, id)
-		if err == nil {
-			err = s.send("fleet", row)
-		}
 		if err != nil {
+			s.api.Log.Warn().Err(err).Msg("stream the fleet row")
+			continue
+		}
+		if err := s.send("fleet", row); err != nil {
 			return err
+		}
+		if s.site == 0 || !changed {
+			continue
 		}
 		d, err := s.api.board.detail(ctx, s.scope, id)
 		if err != nil {

@@ -181,7 +181,7 @@ func (d *Daemon) openTelemetry(ctx context.Context) (err error) {
 	if d.cfg.ClickHouse == config.DefaultClickHouse {
 		lib, err := chengine.FindLib(d.cfg.EngineLib)
 		if err != nil {
-			return err
+			return config.Mistakes{"engine_lib: " + err.Error()} // starting again does not help
 		}
 		d.engine, err = chengine.New(chengine.SuperConfig{
 			Exe: d.opts.Exe, Lib: lib, DataDir: engineDir(d.cfg), Socket: engineSocket(d.cfg), Log: d.log,

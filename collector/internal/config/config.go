@@ -28,7 +28,7 @@ type Config struct {
 	// Public is the host name or address by which agents and browsers reach this
 	// machine. Tokens and certificates carry it.
 	Public string `toml:"public"`
-	// ClickHouse is "embedded" or a DSN such as clickhouse://user:password@host:9000/sidetone.
+	// ClickHouse is "embedded" or a DSN such as clickhouse://user:password@host:9000.
 	ClickHouse string `toml:"clickhouse"`
 	// Control is "sqlite" (a file in DataDir).
 	Control string `toml:"control"`

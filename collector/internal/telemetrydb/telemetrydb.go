@@ -81,6 +81,9 @@ func (c Config) options() (*clickhouse.Options, error) {
 		if opt.Compression == nil && opt.Protocol == clickhouse.Native {
 			opt.Compression = &clickhouse.Compression{Method: clickhouse.CompressionLZ4}
 		}
+		// Every statement names its database. One in the DSN would be asked for at the
+		// handshake, before the first migration has made it.
+		opt.Auth.Database = ""
 		return opt, nil
 	}
 	return &clickhouse.Options{
