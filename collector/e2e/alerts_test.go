@@ -15,6 +15,7 @@ import (
 // A trunk that drops is a row within 15 s and a message at both sinks within 20 s; one
 // message when it comes back; the same with ClickHouse stopped.
 func TestTrunkDrop(t *testing.T) {
+	t.Parallel()
 	hook, url := webhookSink(t)
 	mail, port := smtpSink(t)
 	s := newSite(t, channels(url, port))

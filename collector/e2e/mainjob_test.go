@@ -108,6 +108,7 @@ func (d *demo) pid(t *testing.T, name string) int {
 // The main job: rows within 60 s, a chart in a browser, and every produced window in
 // ClickHouse once although collector, engine and agent are killed on the way.
 func TestMainJob(t *testing.T) {
+	t.Parallel()
 	d := startDemo(t)
 	data := filepath.Join(d.dir, "collector")
 	began := time.Now()
