@@ -267,6 +267,13 @@ type AgentHealth struct {
 	MemoryFreeBytes   uint64 `cbor:"13,keyasint,omitempty"`
 	DiskFreeBytes     uint64 `cbor:"14,keyasint,omitempty"`
 	Version           string `cbor:"15,keyasint,omitempty"`
+	// The spool's numbers: its epoch, the epoch's first seq, the seq that the next
+	// record will get, and the lowest seq that still waits (SpoolNext when none
+	// does). What is below SpoolLowest and not stored will never come.
+	SpoolEpoch  uint64 `cbor:"16,keyasint,omitempty"`
+	SpoolFirst  uint64 `cbor:"17,keyasint,omitempty"`
+	SpoolNext   uint64 `cbor:"18,keyasint,omitempty"`
+	SpoolLowest uint64 `cbor:"19,keyasint,omitempty"`
 }
 
 // LinkEvent is a change of the agent's link to the collector.
@@ -280,9 +287,10 @@ type LinkEvent struct {
 
 // Reasons of a gap.
 const (
-	GapEvicted  = "evicted"  // dropped at the agent for want of room
-	GapDamaged  = "damaged"  // lost to damage of the spool
-	GapRejected = "rejected" // the collector refused it for its content
+	GapEvicted   = "evicted"   // dropped at the agent for want of room
+	GapDamaged   = "damaged"   // lost to damage of the spool
+	GapRejected  = "rejected"  // the collector refused it for its content
+	GapDiscarded = "discarded" // a person threw the backlog away
 )
 
 // Gap is a range of sequence numbers that will never arrive, ends included.

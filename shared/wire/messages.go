@@ -15,7 +15,8 @@ const (
 // Capability history. A new number gets a line here and never changes its meaning.
 //
 //	1: hello, frame, ack, defer, reject, drain, renew; payload schema 1
-const Capability = 1
+//	2: bundle; payload schema 2; the spool's numbers in hello and agent health
+const Capability = 2
 
 // Class tells how dear a record is; a higher class is evicted later.
 type Class uint8
@@ -52,6 +53,10 @@ type Hello struct {
 	OS       string `cbor:"8,keyasint,omitempty"`
 	Arch     string `cbor:"9,keyasint,omitempty"`
 	NowMS    int64  `cbor:"10,keyasint"` // agent's wall clock
+	// EpochFirst is the first seq of Epoch, LowestSeq the lowest seq that still waits
+	// (NextSeq when none does).
+	EpochFirst uint64 `cbor:"11,keyasint,omitempty"`
+	LowestSeq  uint64 `cbor:"12,keyasint,omitempty"`
 }
 
 // Welcome answers a Hello.
