@@ -259,31 +259,48 @@ func (s *Spool) put(r *Record, e entry) error {
 // least one when there is one. After damage, records of the former epoch come first:
 // seq goes on over epochs, so each record must be sent under its own Epoch.
 func (s *Spool) Read(afterSeq uint64, maxRecords, maxBytes int) ([]Record, error) {
+	if afterSeq == math.MaxUint64 {
+		return nil, nil
+	}
+	return s.ReadRange(afterSeq+1, math.MaxUint64, 0, maxRecords, maxBytes)
+}
+
+// ReadRange returns the records with a seq of from…to, ends included, and of one class
+// (0 = any), ascending, up to the limits but at least one when there is one. What comes
+// behind the last one returned was not looked at.
+func (s *Spool) ReadRange(from, to uint64, class wire.Class, maxRecords, maxBytes int) ([]Record, error) {
 	defer s.tellEvents()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, ErrClosed
 	}
-	for afterSeq < math.MaxUint64 {
-		want := s.following(afterSeq, maxRecords, maxBytes)
+	for from <= to {
+		want := s.choose(from, to, class, maxRecords, maxBytes)
 		if len(want) == 0 {
 			break
 		}
 		out, err := s.loadEach(want)
-		if len(out) > 0 || err != nil {
+		last := want[len(want)-1].seq
+		if len(out) > 0 || err != nil || last == math.MaxUint64 {
 			return out, nil // after an error: what is known to be good; try again later
 		}
-		afterSeq = want[len(want)-1].seq // all of them were damaged: there may be more
+		from = last + 1 // all of them were damaged: there may be more
 	}
 	return nil, nil
 }
 
-// following picks the live records behind afterSeq, within the limits.
-func (s *Spool) following(afterSeq uint64, maxRecords, maxBytes int) []entry {
+// choose picks live records, within the limits.
+func (s *Spool) choose(from, to uint64, class wire.Class, maxRecords, maxBytes int) []entry {
 	var want []entry
 	bytes := 0
-	s.idx.each(afterSeq+1, func(e entry) bool {
+	s.idx.each(from, func(e entry) bool {
+		if e.seq > to {
+			return false
+		}
+		if class != 0 && e.class != class {
+			return true
+		}
 		bytes += int(e.size) - overhead - headerSize
 		if len(want) >= maxRecords || len(want) > 0 && bytes > maxBytes {
 			return false

@@ -184,6 +184,52 @@ func TestReadLimits(t *testing.T) {
 	}
 }
 
+func TestReadRange(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()}, testDeps(t))
+	for q := 1; q <= 20; q++ {
+		class := wire.ClassSample
+		if q%5 == 0 {
+			class = wire.ClassState
+		}
+		add(t, s, class, strings.Repeat("p", 100))
+	}
+	epoch := s.Status().Epoch
+	if err := s.Ack(epoch, []wire.Range{{From: 1, To: 3}, {From: 7, To: 8}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name                string
+		from, to            uint64
+		class               wire.Class
+		maxRecords, maxByte int
+		want                string
+	}{
+		{"ends included", 5, 9, 0, 100, 1 << 20, "5 6 9"},
+		{"one", 6, 6, 0, 100, 1 << 20, "6"},
+		{"gone", 7, 8, 0, 100, 1 << 20, ""},
+		{"nothing above", 21, math.MaxUint64, 0, 100, 1 << 20, ""},
+		{"upside down", 9, 5, 0, 100, 1 << 20, ""},
+		{"only states", 0, math.MaxUint64, wire.ClassState, 100, 1 << 20, "5 10 15 20"},
+		{"only samples, by number", 4, 20, wire.ClassSample, 3, 1 << 20, "4 6 9"},
+		{"by bytes", 0, 20, 0, 100, 250, "4 5"},
+		{"one is always given", 0, 20, wire.ClassState, 100, 1, "5"},
+	} {
+		rs, err := s.ReadRange(c.from, c.to, c.class, c.maxRecords, c.maxByte)
+		if err != nil || seqs(rs) != c.want {
+			t.Errorf("%s: %q, want %q (%v)", c.name, seqs(rs), c.want, err)
+		}
+	}
+	if st := s.Status(); st.LowestSeq != 4 || st.EpochFirst != 1 || st.NextSeq != 21 {
+		t.Errorf("status %+v", st)
+	}
+	if err := s.Ack(epoch, []wire.Range{{From: 1, To: 30}}); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Status(); st.LowestSeq != 21 || st.EpochFirst != 1 {
+		t.Errorf("status of an empty spool %+v", st)
+	}
+}
+
 func TestPayloadLimits(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()}, testDeps(t))
 	for _, n := range []int{0, MaxPayload + 1} {

@@ -16,6 +16,11 @@ type Status struct {
 	Epoch    uint64 `json:"epoch"`
 	FirstSeq uint64 `json:"first_seq"` // of the oldest live record; NextSeq when there is none
 	NextSeq  uint64 `json:"next_seq"`
+	// EpochFirst is the first seq of the current epoch.
+	EpochFirst uint64 `json:"epoch_first"`
+	// LowestSeq is the lowest seq that still waits, of whatever epoch; NextSeq when none
+	// does. A number below it that is not stored will not come, unless it is salvaged.
+	LowestSeq uint64 `json:"lowest_seq"`
 
 	Records uint64    `json:"records"`
 	Bytes   uint64    `json:"size_bytes"`
@@ -42,13 +47,13 @@ func (s *Spool) Status() Status {
 
 func (s *Spool) status() Status {
 	st := Status{
-		Epoch: s.epoch(), FirstSeq: s.next, NextSeq: s.next,
+		Epoch: s.epoch(), FirstSeq: s.next, NextSeq: s.next, EpochFirst: s.epochs[len(s.epochs)-1].From, LowestSeq: s.next,
 		Records: uint64(s.idx.count()), Bytes: s.idx.bytes,
 		Degraded: s.degraded, Reason: s.why, MemoryRecords: s.idx.memory.count(),
 		Gaps: uint64(s.gaps.len()), DroppedTotal: s.dropped, MaxBytes: s.cfg.MaxBytes,
 	}
 	if e, ok := s.idx.oldest(); ok {
-		st.FirstSeq, st.Oldest = e.seq, time.UnixMilli(e.created).UTC()
+		st.FirstSeq, st.LowestSeq, st.Oldest = e.seq, e.seq, time.UnixMilli(e.created).UTC()
 	}
 	return st
 }
@@ -173,6 +178,9 @@ func ReadStatus(dir string) (Report, error) {
 
 func (r *Report) fromPromise(p *promise) {
 	r.Epoch, r.NextSeq, r.FirstSeq = p.Epoch, p.Next, p.Next
+	if n := len(p.Epochs); n > 0 {
+		r.EpochFirst = p.Epochs[n-1].From
+	}
 	r.Records = 0
 	for i, l := range p.Live {
 		if i == 0 {
@@ -184,6 +192,7 @@ func (r *Report) fromPromise(p *promise) {
 		}
 		r.Records += l[1] - l[0] + 1
 	}
+	r.LowestSeq = r.FirstSeq
 }
 
 // inUse tells whether another process holds the lock.
