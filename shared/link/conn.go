@@ -60,6 +60,7 @@ type carrier interface {
 	remoteAddr() net.Addr
 	alpn() string
 	transport() string
+	lowerEffort(on bool)
 }
 
 // Conn is a connection to the peer. Send and CloseWith may be called by several
@@ -289,6 +290,10 @@ func (c *Conn) ALPN() string { return c.c.alpn() }
 
 // Transport names what carries the connection: "quic".
 func (c *Conn) Transport() string { return c.c.transport() }
+
+// SetLowerEffort marks the packets that are sent from now on as less dear than
+// others (DSCP LE, RFC 8622), or no longer so. It does what the system can.
+func (c *Conn) SetLowerEffort(on bool) { c.c.lowerEffort(on) }
 
 // Context ends with the connection.
 func (c *Conn) Context() context.Context { return c.c.context() }

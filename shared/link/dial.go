@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -16,9 +17,21 @@ import (
 	"sidetone/shared/wire"
 )
 
+// Transports. A collector cannot tell TransportProxy from TransportTCP.
+const (
+	TransportQUIC  = "quic"
+	TransportTCP   = "tcp"
+	TransportProxy = "proxy" // TCP through an HTTP proxy
+)
+
 // DialConfig says whom to connect to and as whom.
 type DialConfig struct {
 	Addr string // host:port
+	// Transport is what to connect over: one of the Transport constants, "" is QUIC.
+	Transport string
+	// Proxy is asked for a tunnel (HTTP CONNECT) when Transport is TransportProxy:
+	// http or https, with user and password if it wants them.
+	Proxy *url.URL
 	// TLS has roots, client certificate and server name; link adds the protocol.
 	TLS *tls.Config
 	Log zerolog.Logger

@@ -45,6 +45,10 @@ const (
 	KindRefused    = "refused"    // the host says that nobody listens, or the collector is full
 	KindTLS        = "tls"        // one side does not accept the other's certificate
 	KindProtocol   = "protocol"   // something answers, but not as a collector does
+	// KindIntercepted: the certificate that was presented is not of our root, so
+	// something on the path inspects TLS (or it is another collector).
+	KindIntercepted = "intercepted"
+	KindProxy       = "proxy" // the proxy refuses, wants a password, or is not reached
 )
 
 // DialError says why there is no connection, and what to do about it.
@@ -52,6 +56,9 @@ type DialError struct {
 	Kind   string
 	Addr   string
 	Advice string // a sentence for a person
+	// Issuer names who signed the certificate that was presented, when Kind is
+	// KindIntercepted. It is text of a stranger.
+	Issuer string
 	Cause  error
 }
 

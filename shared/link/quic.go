@@ -94,8 +94,10 @@ func (c *quicCarrier) close(code, reason string) {
 func (c *quicCarrier) context() context.Context { return c.conn.Context() }
 func (c *quicCarrier) localAddr() net.Addr      { return c.conn.LocalAddr() }
 func (c *quicCarrier) remoteAddr() net.Addr     { return c.conn.RemoteAddr() }
-func (c *quicCarrier) transport() string        { return "quic" }
+func (c *quicCarrier) transport() string        { return TransportQUIC }
 func (c *quicCarrier) alpn() string             { return c.conn.ConnectionState().TLS.NegotiatedProtocol }
+
+func (c *quicCarrier) lowerEffort(bool) {}
 
 func (c *quicCarrier) peerCert() *x509.Certificate {
 	if certs := c.conn.ConnectionState().TLS.PeerCertificates; len(certs) > 0 {
