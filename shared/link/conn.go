@@ -2,8 +2,8 @@
 // dial, listen, messages with deadlines, orderly close. It knows transports and
 // messages, not what they are about.
 //
-// A Conn is one bidirectional stream of messages under mutual TLS. Today the
-// stream runs over QUIC; the seam for other transports is the interface carrier.
+// A Conn is one bidirectional stream of messages under mutual TLS. The stream runs
+// over QUIC, over TCP, or over TCP through an HTTP proxy; each is a carrier.
 // DESIGN.md has the states and the limits.
 package link
 
@@ -33,6 +33,8 @@ const (
 	// waiting until it has read what was sent before.
 	closeSendTime = 250 * time.Millisecond
 	lingerTime    = 250 * time.Millisecond
+	// lastWordTime is for finding out why a peer has gone.
+	lastWordTime = 100 * time.Millisecond
 )
 
 const (
@@ -48,8 +50,10 @@ type carrier interface {
 	io.ReadWriter
 	SetReadDeadline(time.Time) error
 	SetWriteDeadline(time.Time) error
-	// close ends the connection, tells the peer code and reason, and frees what
-	// belongs to it.
+	// linger gives the peer a moment to read what was sent last, and to close.
+	linger(time.Duration)
+	// close ends the connection and frees what belongs to it; where the transport
+	// can, it tells the peer code and reason.
 	close(code, reason string)
 	// explain turns an error of Read or Write into a *ClosedError, *DialError or
 	// *LostError.
@@ -71,15 +75,17 @@ type Conn struct {
 	sending chan struct{} // held while out and the sending side of c are used
 	out     []byte
 
-	in   *bufio.Reader
-	body []byte
+	receiving chan struct{} // held while in, body and the receiving side of c are used
+	in        *bufio.Reader
+	body      []byte
 
 	ended  atomic.Pointer[ClosedError] // what Recv reports from now on
 	closed sync.Once
 }
 
 func newConn(c carrier) *Conn {
-	return &Conn{c: c, sending: make(chan struct{}, 1), in: bufio.NewReaderSize(c, readBuffer)}
+	return &Conn{c: c, sending: make(chan struct{}, 1), receiving: make(chan struct{}, 1),
+		in: bufio.NewReaderSize(c, readBuffer)}
 }
 
 // Send sends one message: any of the wire message types. It returns when the
@@ -111,16 +117,51 @@ func (c *Conn) send(ctx context.Context, msg any, limit time.Duration) error {
 		c.out = b[:0]
 	}
 	if err := c.c.SetWriteDeadline(time.Now().Add(limit)); err != nil {
-		return c.broken("send", err)
+		return c.broken("send", c.lastWord(err))
 	}
 	release := expire(ctx, c.c.SetWriteDeadline)
 	_, err = c.c.Write(b)
 	release()
 	if err != nil {
 		// Part of the message may be out: what follows would not be understood.
-		return c.broken("send", errors.Join(ctx.Err(), err))
+		return c.broken("send", errors.Join(ctx.Err(), c.lastWord(err)))
 	}
 	return nil
+}
+
+// lastWord looks, after err of a Write, for what the peer said before it went: over
+// TCP the reason lies in what was received. It returns that, or err.
+func (c *Conn) lastWord(err error) error {
+	if c.c.transport() == TransportQUIC || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	t := time.NewTimer(lastWordTime)
+	defer t.Stop()
+	select {
+	case c.receiving <- struct{}{}:
+	case <-t.C: // somebody receives, and will see it
+		return err
+	}
+	defer func() { <-c.receiving }()
+	_ = c.c.SetReadDeadline(time.Now().Add(lastWordTime))
+	for {
+		typ, body, rerr := c.readRaw()
+		if rerr != nil {
+			var refused *DialError
+			if errors.As(c.c.explain(rerr), &refused) {
+				return rerr
+			}
+			return err
+		}
+		if typ != wire.TypeClose {
+			continue // of no use any more: what was not acked is sent again
+		}
+		if msg, derr := wire.DecodeMessage(typ, body); derr == nil {
+			m := msg.(*wire.Close)
+			c.end(&ClosedError{Code: m.Code, Reason: m.Reason})
+		}
+		return err
+	}
 }
 
 // Recv returns the next message, as a pointer to its wire type. Errors:
@@ -138,6 +179,12 @@ func (c *Conn) Recv(ctx context.Context) (any, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	select {
+	case c.receiving <- struct{}{}:
+		defer func() { <-c.receiving }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	if err := c.c.SetReadDeadline(time.Time{}); err != nil {
 		return nil, c.broken("receive", err)
@@ -179,6 +226,11 @@ func (c *Conn) readMessage(ctx context.Context) (wire.Type, []byte, error) {
 	if ctx.Err() != nil { // expire may have come before, and was overwritten
 		_ = c.c.SetReadDeadline(past)
 	}
+	return c.readRaw()
+}
+
+// readRaw reads a message under the deadline that is set.
+func (c *Conn) readRaw() (wire.Type, []byte, error) {
 	var h [wire.HeaderLen]byte
 	if _, err := io.ReadFull(c.in, h[:]); err != nil {
 		return 0, nil, err
@@ -254,7 +306,7 @@ func (c *Conn) CloseWith(code, reason string) error {
 			if b, err := wire.AppendMessage(nil, wire.Close{Code: code, Reason: reason}); err == nil {
 				_ = c.c.SetWriteDeadline(time.Now().Add(closeSendTime))
 				if _, err := c.c.Write(b); err == nil {
-					c.linger()
+					c.c.linger(lingerTime)
 				}
 			}
 			<-c.sending
@@ -264,16 +316,6 @@ func (c *Conn) CloseWith(code, reason string) error {
 		c.c.close(code, reason)
 	})
 	return nil
-}
-
-// linger waits until the peer, having read our Close, closes its side.
-func (c *Conn) linger() {
-	t := time.NewTimer(lingerTime)
-	defer t.Stop()
-	select {
-	case <-c.c.context().Done():
-	case <-t.C:
-	}
 }
 
 // PeerCert is the certificate that the peer proved to hold, nil when it showed none.
@@ -288,12 +330,13 @@ func (c *Conn) LocalAddr() net.Addr { return c.c.localAddr() }
 // ALPN tells which conversation this is: wire.ALPNLink or wire.ALPNEnrol.
 func (c *Conn) ALPN() string { return c.c.alpn() }
 
-// Transport names what carries the connection: "quic".
+// Transport names what carries the connection: one of the Transport constants.
 func (c *Conn) Transport() string { return c.c.transport() }
 
 // SetLowerEffort marks the packets that are sent from now on as less dear than
 // others (DSCP LE, RFC 8622), or no longer so. It does what the system can.
 func (c *Conn) SetLowerEffort(on bool) { c.c.lowerEffort(on) }
 
-// Context ends with the connection.
+// Context ends with the connection. Over TCP its end is noticed by a Recv or Send:
+// keep a Recv running.
 func (c *Conn) Context() context.Context { return c.c.context() }

@@ -39,6 +39,7 @@ func (p *pipeCarrier) remoteAddr() net.Addr        { return p.RemoteAddr() }
 func (p *pipeCarrier) alpn() string                { return wire.ALPNLink }
 func (p *pipeCarrier) transport() string           { return "pipe" }
 func (p *pipeCarrier) lowerEffort(bool)            {}
+func (p *pipeCarrier) linger(d time.Duration)      { lingerUntil(p.ctx, d) }
 
 // raw is a message header and body, sound or not.
 func raw(length uint32, typ wire.Type, body ...byte) []byte {

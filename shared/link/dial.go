@@ -32,6 +32,9 @@ type DialConfig struct {
 	// Proxy is asked for a tunnel (HTTP CONNECT) when Transport is TransportProxy:
 	// http or https, with user and password if it wants them.
 	Proxy *url.URL
+	// ProxyTLS is for a proxy that is spoken to over https; nil trusts the roots of
+	// the system.
+	ProxyTLS *tls.Config
 	// TLS has roots, client certificate and server name; link adds the protocol.
 	TLS *tls.Config
 	Log zerolog.Logger
@@ -42,8 +45,6 @@ const (
 	maxAddrs = 4
 	// refusalTime is how long an ICMP "port unreachable" is waited for.
 	refusalTime = 2 * time.Second
-	// enrolTime bounds a whole enrolment.
-	enrolTime = 30 * time.Second
 )
 
 // Dial connects an enrolled agent to a collector. The error is a *DialError, or
@@ -52,38 +53,25 @@ func Dial(ctx context.Context, cfg DialConfig) (*Conn, error) {
 	return dial(ctx, cfg, wire.ALPNLink)
 }
 
-// Enrol makes the one exchange of an agent that wants an identity. A refusal by
-// the collector is not an error: it stands in the response.
-func Enrol(ctx context.Context, addr string, tlsc *tls.Config, req wire.EnrolRequest) (wire.EnrolResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, enrolTime)
-	defer cancel()
-	conn, err := dial(ctx, DialConfig{Addr: addr, TLS: tlsc, Log: zerolog.Nop()}, wire.ALPNEnrol)
-	if err != nil {
-		return wire.EnrolResponse{}, err
-	}
-	defer func() { _ = conn.CloseWith(wire.CloseShutdown, "") }()
-	if err := conn.Send(ctx, req); err != nil {
-		return wire.EnrolResponse{}, fmt.Errorf("send enrolment request to %s: %w", addr, err)
-	}
-	msg, err := conn.Recv(ctx)
-	if err != nil {
-		return wire.EnrolResponse{}, fmt.Errorf("read enrolment response of %s: %w", addr, err)
-	}
-	resp, ok := msg.(*wire.EnrolResponse)
-	if !ok {
-		return wire.EnrolResponse{}, &DialError{Kind: KindProtocol, Addr: addr, Cause: fmt.Errorf("a %T instead of an enrolment response", msg)}
-	}
-	return *resp, nil
-}
-
 func dial(ctx context.Context, cfg DialConfig, alpn string) (*Conn, error) {
+	var one func(context.Context, netip.AddrPort, DialConfig, string) (*Conn, error)
+	switch cfg.Transport {
+	case "", TransportQUIC:
+		one = dialQUIC
+	case TransportTCP:
+		one = dialTCP
+	case TransportProxy:
+		return dialProxy(ctx, cfg, alpn)
+	default:
+		return nil, &DialError{Kind: KindProtocol, Addr: cfg.Addr, Cause: fmt.Errorf("no transport is named %q", cfg.Transport)}
+	}
 	addrs, err := resolve(ctx, cfg.Addr)
 	if err != nil {
 		return nil, err
 	}
 	for i, a := range addrs {
 		var conn *Conn
-		conn, err = dialQUIC(ctx, cfg.Addr, a, cfg, alpn)
+		conn, err = one(ctx, a, cfg, alpn)
 		if err == nil {
 			return conn, nil
 		}
@@ -97,12 +85,21 @@ func dial(ctx context.Context, cfg DialConfig, alpn string) (*Conn, error) {
 	return nil, err
 }
 
-// resolve gives the addresses of host:port in the order of trying.
-func resolve(ctx context.Context, addr string) ([]*net.UDPAddr, error) {
-	host, port, err := net.SplitHostPort(addr)
-	n, perr := strconv.ParseUint(port, 10, 16)
+// splitAddr takes host:port apart.
+func splitAddr(addr string) (host string, port uint16, err error) {
+	host, text, err := net.SplitHostPort(addr)
+	n, perr := strconv.ParseUint(text, 10, 16)
 	if err = errors.Join(err, perr); err != nil {
-		return nil, &DialError{Kind: KindResolve, Addr: addr, Cause: err, Advice: "the address must be host:port"}
+		return "", 0, &DialError{Kind: KindResolve, Addr: addr, Cause: err, Advice: "the address must be host:port"}
+	}
+	return host, uint16(n), nil
+}
+
+// resolve gives the addresses of host:port in the order of trying.
+func resolve(ctx context.Context, addr string) ([]netip.AddrPort, error) {
+	host, port, err := splitAddr(addr)
+	if err != nil {
+		return nil, err
 	}
 	var ips []netip.Addr
 	if ip, perr := netip.ParseAddr(host); perr == nil {
@@ -117,9 +114,9 @@ func resolve(ctx context.Context, addr string) ([]*net.UDPAddr, error) {
 	if len(ips) == 0 {
 		return nil, &DialError{Kind: KindResolve, Addr: addr, Advice: "the name has no address"}
 	}
-	var out []*net.UDPAddr
+	var out []netip.AddrPort
 	for _, ip := range ips[:min(len(ips), maxAddrs)] {
-		out = append(out, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(n))))
+		out = append(out, netip.AddrPortFrom(ip.Unmap(), port))
 	}
 	return out, nil
 }
@@ -156,13 +153,4 @@ func watchRefusal(ctx context.Context, addr *net.UDPAddr) (context.Context, *ato
 func refusedError(addr string, cause error) error {
 	return &DialError{Kind: KindRefused, Addr: addr, Cause: fmt.Errorf("port unreachable (%w)", cause),
 		Advice: "no collector listens there, or a firewall rejects UDP: check that the collector runs, and the port"}
-}
-
-// strictTLS asks for TLS 1.3; resumption is off, because a resumed connection does
-// not prove the certificate again.
-func strictTLS(c *tls.Config) *tls.Config {
-	c.MinVersion = tls.VersionTLS13
-	c.SessionTicketsDisabled = true
-	c.ClientSessionCache = nil
-	return c
 }

@@ -1,11 +1,6 @@
 package link
 
-import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // ClosedError says that one side has closed the connection on purpose.
 type ClosedError struct {
@@ -75,44 +70,3 @@ func (e *DialError) Error() string {
 
 // Unwrap gives the cause.
 func (e *DialError) Unwrap() error { return e.Cause }
-
-// tlsError explains a failed handshake. remote: the peer refused us.
-func tlsError(addr string, remote bool, err error) *DialError {
-	e := &DialError{Kind: KindTLS, Addr: addr, Cause: err}
-	var (
-		verify  *tls.CertificateVerificationError
-		unknown x509.UnknownAuthorityError
-		invalid x509.CertificateInvalidError
-		host    x509.HostnameError
-		cert    *x509.Certificate
-	)
-	if errors.As(err, &verify) && len(verify.UnverifiedCertificates) > 0 {
-		cert = verify.UnverifiedCertificates[0]
-	}
-	switch {
-	case remote:
-		e.Advice = "the collector does not accept this agent's certificate: it may be expired, revoked or from another collector; check this machine's clock, then enrol again"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		e.Advice = "the certificate's time is over or has not begun: check the clocks of this machine and of the collector"
-	case errors.As(err, &host):
-		e.Advice = "the certificate is not that of a collector" + issuedBy(cert) + ": check the address"
-	case errors.As(err, &unknown):
-		if cert == nil {
-			cert = unknown.Cert
-		}
-		e.Advice = "the certificate is not from our collector" + issuedBy(cert) +
-			"; if a firewall does TLS inspection, exempt this address from it"
-	}
-	return e
-}
-
-func issuedBy(cert *x509.Certificate) string {
-	if cert == nil {
-		return ""
-	}
-	name := cert.Issuer.String()
-	if len(name) > 200 {
-		name = name[:200]
-	}
-	return fmt.Sprintf(", its issuer is %q (TLS inspection?)", name)
-}

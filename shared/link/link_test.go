@@ -231,7 +231,7 @@ func TestDialErrors(t *testing.T) {
 		{"no such name", "collector.invalid:443", web, link.KindResolve, "DNS", 0},
 		{"nobody listens", closed, web, link.KindRefused, "collector runs", 0},
 		{"black hole", hole.LocalAddr().String(), web, link.KindBlackholed, "firewall", 300 * time.Millisecond},
-		{"another root", addr, other.Agent(agent, soon()), link.KindTLS, `"CN=root" (TLS inspection?)`, 0},
+		{"another root", addr, other.Agent(agent, soon()), link.KindIntercepted, `TLS inspection: issuer "CN=root"; exempt host 127.0.0.1 from inspection`, 0},
 		{"another name", addr, wrongName, link.KindTLS, "check the address", 0},
 	}
 	for _, c := range cases {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,14 +15,13 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"sidetone/shared/wire"
 )
 
 // ListenConfig says where and how to listen. Zero limits mean the defaults.
 type ListenConfig struct {
-	Addr string // host:port, UDP
+	Addr string // host:port, UDP and TCP
 	// TLS gives the server's configuration for wire.ALPNLink (which must require
 	// and verify a client certificate) and wire.ALPNEnrol. It is called for each
 	// handshake, so certificates may change.
@@ -29,8 +29,20 @@ type ListenConfig struct {
 	// ResetKey and TokenKey must be the same after a restart: with them the peers
 	// of the process before learn at once that it is gone.
 	ResetKey, TokenKey [32]byte
+	// DisableTCP leaves TCP alone: agents whose UDP does not get through stay away.
+	DisableTCP bool
+	// ShareTCP gives TCP connections that do not ask for one of our protocols to
+	// Others, as they came: pages can have the same port.
+	ShareTCP bool
 	// MaxConns bounds connections, handshakes included. Default 12,000.
 	MaxConns int
+	// MaxConnsPerAddr bounds those of one remote address (IPv6: one /64). Default
+	// 2,048: a hoster may have a thousand PBXs behind one address, and after a change
+	// of its router those that died in silence count for 30 s more.
+	MaxConnsPerAddr int
+	// MaxWindowBytes bounds by how much all QUIC receive windows together may grow
+	// over their first size. Default 256 MiB.
+	MaxWindowBytes uint64
 	// HandshakesPerSecond is the rate of new connections above which a peer must
 	// first prove its address (Retry). Default 100.
 	HandshakesPerSecond int
@@ -39,167 +51,170 @@ type ListenConfig struct {
 
 const (
 	defaultMaxConns   = 12_000
+	defaultPerAddr    = 2_048
 	defaultHandshakes = 100
-	// openTime is what a peer has, after the handshake, to open its stream.
+	defaultWindows    = 256 << 20
+	// openTime is what a peer has, after the handshake, to open its stream, and then
+	// what Accept has to take the connection.
 	openTime = 5 * time.Second
-	// maxOpening bounds connections between handshake and stream.
+	// maxOpening bounds, for each transport, connections between their beginning (TCP)
+	// or their handshake (QUIC) and Accept; one address may have half of TCP's.
 	maxOpening = 1024
-	// readyQueue is how many opened connections wait for Accept.
+	// readyQueue is how many opened connections of a transport wait for Accept.
 	readyQueue = 64
+	// portTries is how often a port is looked for that is free for UDP and TCP.
+	portTries = 20
 )
+
+func (c ListenConfig) withDefaults() ListenConfig {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&c.MaxConns, defaultMaxConns)
+	set(&c.MaxConnsPerAddr, defaultPerAddr)
+	set(&c.HandshakesPerSecond, defaultHandshakes)
+	if c.MaxWindowBytes == 0 {
+		c.MaxWindowBytes = defaultWindows
+	}
+	return c
+}
 
 // ErrListenerClosed is the error of Accept after Close.
 var ErrListenerClosed = errors.New("listener is closed")
 
-// ListenStats counts what a listener has turned away.
-type ListenStats struct {
-	Live         int64 // connections now, handshakes included
-	Refused      int64 // over MaxConns
-	Busy         int64 // over the internal queues
-	WithoutHello int64 // no stream in time
-	Retries      int64 // asked to prove the address first
-}
-
-// Listener accepts connections. Its own goroutine takes them from the transport at
-// once, so a slow Accept never fills the transport's short queue.
+// Listener accepts connections of all transports. Its own goroutines take them from
+// the system at once, so a slow Accept never fills a short queue; each transport
+// has its own queue, so neither makes the other wait.
 type Listener struct {
-	cfg    ListenConfig
+	cfg     ListenConfig
+	gate    *gate
+	windows *windowBudget
+
 	socket *net.UDPConn
 	tr     *quic.Transport
 	ln     *quic.Listener
-	ready  chan *Conn
-	cancel context.CancelFunc
-	group  errgroup.Group // accept loop and openings
-	once   sync.Once
-	ctx    context.Context // ends with Close
+	tcp    *net.TCPListener // nil without TCP
+	shakes *gate            // TCP connections before Accept
+	others *others          // nil without ShareTCP
 
-	live, refused, busy, withoutHello, retries atomic.Int64
+	readyQUIC, readyTCP chan *Conn
+
+	cancel context.CancelFunc
+	group  errgroup.Group // accept loops and openings
+	once   sync.Once
+	ctx    context.Context // ends when Close begins
+	over   context.Context // ends when Close has said goodbye: no connection outlives it
+	end    context.CancelFunc
+
+	quicTally, tcpTally tally
+	retries, handedOn   atomic.Int64
 }
 
-// Listen opens the socket and begins to accept.
+// Listen opens the sockets and begins to accept.
 func Listen(cfg ListenConfig) (*Listener, error) {
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = defaultMaxConns
+	cfg = cfg.withDefaults()
+	l := &Listener{
+		cfg: cfg, gate: newGate(cfg.MaxConns, cfg.MaxConnsPerAddr), windows: newWindowBudget(cfg.MaxWindowBytes),
+		shakes: newGate(maxOpening, maxOpening/2), readyQUIC: make(chan *Conn, readyQueue), readyTCP: make(chan *Conn, readyQueue),
 	}
-	if cfg.HandshakesPerSecond == 0 {
-		cfg.HandshakesPerSecond = defaultHandshakes
-	}
-	addr, err := net.ResolveUDPAddr("udp", cfg.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen for agents on %s: %w", cfg.Addr, err)
-	}
-	socket, err := net.ListenUDP("udp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen for agents on %s: %w", cfg.Addr, err)
-	}
-	l := &Listener{cfg: cfg, socket: socket, ready: make(chan *Conn, readyQueue)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	limiter := rate.NewLimiter(rate.Limit(cfg.HandshakesPerSecond), cfg.HandshakesPerSecond)
-	resetKey, tokenKey := quic.StatelessResetKey(cfg.ResetKey), quic.TokenGeneratorKey(cfg.TokenKey)
-	l.tr = &quic.Transport{
-		Conn:              socket,
-		StatelessResetKey: &resetKey,
-		TokenGeneratorKey: &tokenKey,
-		ConnContext:       l.admit,
-		VerifySourceAddress: func(net.Addr) bool {
-			if limiter.Allow() {
-				return false
-			}
-			l.retries.Add(1)
-			return true
-		},
+	l.over, l.end = context.WithCancel(context.Background())
+	if err := l.sockets(); err != nil {
+		l.cancel()
+		l.end()
+		return nil, err
 	}
-	qc := quicConfig()
-	qc.MaxIncomingStreams = 1
-	if l.ln, err = l.tr.Listen(&tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: l.tlsFor}, qc); err != nil {
-		_ = socket.Close()
+	if err := l.startQUIC(); err != nil {
+		l.cancel()
+		l.end()
+		l.closeSockets()
 		return nil, fmt.Errorf("listen for agents on %s: %w", cfg.Addr, err)
 	}
-	l.group.Go(l.acceptLoop)
+	l.group.Go(l.acceptQUIC)
+	if l.tcp != nil {
+		if cfg.ShareTCP {
+			l.others = newOthers(l.tcp.Addr())
+		}
+		l.group.Go(l.acceptTCP)
+	}
 	return l, nil
 }
 
-var errFull = errors.New("no room for another connection")
-
-// admit counts a connection from its first packet to its end.
-func (l *Listener) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	if l.live.Add(1) > int64(l.cfg.MaxConns) {
-		l.live.Add(-1)
-		l.refused.Add(1)
-		return nil, errFull
+// sockets opens UDP and, on the same port, TCP.
+func (l *Listener) sockets() error {
+	addr, err := net.ResolveUDPAddr("udp", l.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("listen for agents on %s: %w", l.cfg.Addr, err)
 	}
-	context.AfterFunc(ctx, func() { l.live.Add(-1) })
-	return ctx, nil
+	for try := 1; ; try++ {
+		if l.socket, err = net.ListenUDP("udp", addr); err != nil {
+			return fmt.Errorf("listen for agents on %s: %w", l.cfg.Addr, err)
+		}
+		if l.cfg.DisableTCP {
+			return nil
+		}
+		host, _, err := net.SplitHostPort(l.cfg.Addr)
+		port := l.socket.LocalAddr().(*net.UDPAddr).Port
+		var ln net.Listener
+		if err == nil {
+			lc := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
+			ln, err = lc.Listen(l.ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		}
+		if err == nil {
+			l.tcp = ln.(*net.TCPListener)
+			return nil
+		}
+		_ = l.socket.Close()
+		if addr.Port != 0 || try == portTries {
+			return fmt.Errorf("listen for agents on %s, TCP: %w: the port must be free for TCP too, or TCP turned off", l.cfg.Addr, err)
+		}
+	}
+}
+
+func (l *Listener) closeSockets() {
+	_ = l.socket.Close()
+	if l.tcp != nil {
+		_ = l.tcp.Close()
+	}
+}
+
+// oursOf is the protocol of ours that a client asks for, "" when it asks for none.
+func oursOf(hello *tls.ClientHelloInfo) string {
+	for _, alpn := range []string{wire.ALPNLink, wire.ALPNEnrol} {
+		if slices.Contains(hello.SupportedProtos, alpn) {
+			return alpn
+		}
+	}
+	return ""
 }
 
 func (l *Listener) tlsFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	for _, alpn := range []string{wire.ALPNLink, wire.ALPNEnrol} {
-		if !slices.Contains(hello.SupportedProtos, alpn) {
-			continue
-		}
-		c, err := l.cfg.TLS(alpn)
-		if err != nil {
-			return nil, fmt.Errorf("TLS configuration for %s: %w", alpn, err)
-		}
-		c = c.Clone()
-		c.NextProtos = []string{alpn}
-		return strictTLS(c), nil
+	protos := []string{wire.ALPNLink, wire.ALPNEnrol}
+	alpn := oursOf(hello)
+	if alpn != "" {
+		protos = []string{alpn}
+	} else {
+		// Some configuration must go back for the handshake to fail with the alert
+		// "no application protocol", which a client can explain.
+		alpn = wire.ALPNEnrol
 	}
-	// Some configuration must go back for the handshake to fail with the alert
-	// "no application protocol", which a client can explain.
-	c, err := l.cfg.TLS(wire.ALPNEnrol)
+	c, err := l.cfg.TLS(alpn)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("TLS configuration for %s: %w", alpn, err)
 	}
 	c = c.Clone()
-	c.NextProtos = []string{wire.ALPNLink, wire.ALPNEnrol}
+	c.NextProtos = protos
 	return strictTLS(c), nil
-}
-
-func (l *Listener) acceptLoop() error {
-	opening := make(chan struct{}, maxOpening)
-	for {
-		qc, err := l.ln.Accept(l.ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case opening <- struct{}{}:
-			l.group.Go(func() error {
-				defer func() { <-opening }()
-				l.open(qc)
-				return nil
-			})
-		default:
-			l.busy.Add(1)
-			_ = qc.CloseWithError(codes[CloseBusy], "too many new connections")
-		}
-	}
-}
-
-// open waits for the peer's stream and hands the connection to Accept.
-func (l *Listener) open(qc *quic.Conn) {
-	ctx, cancel := context.WithTimeout(l.ctx, openTime)
-	defer cancel()
-	stream, err := qc.AcceptStream(ctx)
-	if err != nil {
-		l.withoutHello.Add(1)
-		_ = qc.CloseWithError(codes[wire.CloseProtocol], "no stream in time")
-		return
-	}
-	select {
-	case l.ready <- newConn(&quicCarrier{Stream: stream, conn: qc}):
-	case <-qc.Context().Done():
-	case <-ctx.Done():
-		l.busy.Add(1)
-		_ = qc.CloseWithError(codes[CloseBusy], "the collector is busy")
-	}
 }
 
 // Accept returns the next connection: the handshake is done and the stream open.
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	select {
-	case c := <-l.ready:
+	case c := <-l.readyQUIC:
+		return c, nil
+	case c := <-l.readyTCP:
 		return c, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -208,13 +223,39 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	}
 }
 
-// Addr is the address that the listener has.
+// Others are the TCP connections that are not for us, nil without ShareTCP. Its
+// Close makes them be closed; the socket stays with the Listener.
+func (l *Listener) Others() net.Listener {
+	if l.others == nil {
+		return nil
+	}
+	return l.others
+}
+
+// Addr is the address that the listener has, for UDP and TCP.
 func (l *Listener) Addr() net.Addr { return l.socket.LocalAddr() }
 
 // Stats returns the counters.
 func (l *Listener) Stats() ListenStats {
-	return ListenStats{Live: l.live.Load(), Refused: l.refused.Load(), Busy: l.busy.Load(),
-		WithoutHello: l.withoutHello.Load(), Retries: l.retries.Load()}
+	q, t := l.quicTally.stats(), l.tcpTally.stats()
+	return ListenStats{TransportStats: q.plus(t), QUIC: q, TCP: t, Retries: l.retries.Load(), Others: l.handedOn.Load(),
+		WindowBytes: l.windows.inUse(), WindowsDenied: l.windows.denied.Load()}
+}
+
+// waiting gives what a queue holds now.
+func waiting(queue chan *Conn) func(yield func(*Conn) bool) {
+	return func(yield func(*Conn) bool) {
+		for {
+			select {
+			case c := <-queue:
+				if !yield(c) {
+					return
+				}
+			default:
+				return
+			}
+		}
+	}
 }
 
 // Close stops accepting and ends the connections that are left without a word to
@@ -223,18 +264,23 @@ func (l *Listener) Close() error {
 	l.once.Do(func() {
 		l.cancel()
 		_ = l.ln.Close()
-		_ = l.group.Wait() // the error is that of the closed listener
-		for {
-			select {
-			case c := <-l.ready:
-				_ = c.CloseWith(wire.CloseShutdown, "the collector stops")
-				continue
-			default:
-			}
-			break
+		if l.tcp != nil {
+			_ = l.tcp.Close()
 		}
+		if l.others != nil {
+			_ = l.others.Close()
+		}
+		_ = l.group.Wait() // the error is that of the closed listener
+		var left sync.WaitGroup
+		for _, queue := range []chan *Conn{l.readyQUIC, l.readyTCP} {
+			for c := range waiting(queue) {
+				left.Go(func() { _ = c.CloseWith(wire.CloseShutdown, "the collector stops") })
+			}
+		}
+		left.Wait()
+		l.end()
 		_ = l.tr.Close()
-		_ = l.socket.Close()
+		l.closeSockets()
 	})
 	return nil
 }

@@ -2,10 +2,12 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -79,6 +81,8 @@ type quicCarrier struct {
 	addr string // as dialled, for errors; "" on the listening side
 	// free releases what the dialling side made for this connection.
 	free func()
+	// mark marks what is sent; nil on the listening side, whose socket serves all.
+	mark func(bool)
 }
 
 func (c *quicCarrier) close(code, reason string) {
@@ -97,7 +101,23 @@ func (c *quicCarrier) remoteAddr() net.Addr     { return c.conn.RemoteAddr() }
 func (c *quicCarrier) transport() string        { return TransportQUIC }
 func (c *quicCarrier) alpn() string             { return c.conn.ConnectionState().TLS.NegotiatedProtocol }
 
-func (c *quicCarrier) lowerEffort(bool) {}
+func (c *quicCarrier) lowerEffort(on bool) {
+	if c.mark != nil {
+		c.mark(on)
+	}
+}
+
+func (c *quicCarrier) linger(limit time.Duration) { lingerUntil(c.conn.Context(), limit) }
+
+// lingerUntil waits until the peer, having read our Close, closes its side.
+func lingerUntil(closed context.Context, limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-closed.Done():
+	case <-t.C:
+	}
+}
 
 func (c *quicCarrier) peerCert() *x509.Certificate {
 	if certs := c.conn.ConnectionState().TLS.PeerCertificates; len(certs) > 0 {
@@ -141,15 +161,17 @@ func explainQUIC(addr string, err error) error {
 }
 
 // dialQUIC connects to one address. On success the connection owns its socket.
-func dialQUIC(ctx context.Context, name string, addr *net.UDPAddr, cfg DialConfig, alpn string) (*Conn, error) {
-	network := "udp4"
-	if addr.IP.To4() == nil {
+func dialQUIC(ctx context.Context, ap netip.AddrPort, cfg DialConfig, alpn string) (*Conn, error) {
+	name, addr, network := cfg.Addr, net.UDPAddrFromAddrPort(ap), "udp4"
+	if !ap.Addr().Is4() {
 		network = "udp6"
 	}
-	socket, err := net.ListenUDP(network, nil)
+	plain, err := net.ListenUDP(network, nil)
 	if err != nil {
-		return nil, &DialError{Kind: KindBlackholed, Addr: name, Cause: err}
+		return nil, &DialError{Kind: KindBlackholed, Addr: name, Cause: err,
+			Advice: "this machine gives us no UDP socket: check its network and its limits"}
 	}
+	socket := markable(plain)
 	tr := &quic.Transport{Conn: socket}
 	free := sync.OnceFunc(func() {
 		_ = tr.Close()
@@ -161,14 +183,12 @@ func dialQUIC(ctx context.Context, name string, addr *net.UDPAddr, cfg DialConfi
 	qc := quicConfig()
 	qc.KeepAlivePeriod = keepAlive
 	qc.MaxIncomingStreams = -1
-	tlsc := cfg.TLS.Clone()
-	tlsc.NextProtos = []string{alpn}
-	conn, err := tr.Dial(ctx, addr, strictTLS(tlsc), qc)
+	conn, err := tr.Dial(ctx, addr, clientTLS(cfg.TLS, alpn), qc)
 	if err == nil {
 		var stream *quic.Stream
 		if stream, err = conn.OpenStreamSync(ctx); err == nil {
 			context.AfterFunc(conn.Context(), free)
-			return newConn(&quicCarrier{Stream: stream, conn: conn, addr: name, free: free}), nil
+			return newConn(&quicCarrier{Stream: stream, conn: conn, addr: name, free: free, mark: socket.lowerEffort}), nil
 		}
 		_ = conn.CloseWithError(codes[wire.CloseProtocol], "no stream")
 	}
@@ -176,11 +196,11 @@ func dialQUIC(ctx context.Context, name string, addr *net.UDPAddr, cfg DialConfi
 	if refused.Load() {
 		return nil, refusedError(name, err)
 	}
-	return nil, dialError(name, err)
+	return nil, dialError(name, err, cfg.TLS)
 }
 
 // dialError says why a dial failed.
-func dialError(addr string, err error) error {
+func dialError(addr string, err error, tlsc *tls.Config) error {
 	var (
 		shake   *quic.HandshakeTimeoutError
 		idle    *quic.IdleTimeoutError
@@ -201,7 +221,10 @@ func dialError(addr string, err error) error {
 			return &DialError{Kind: KindProtocol, Addr: addr, Cause: err,
 				Advice: "what answers there speaks QUIC, but is not a collector of this version: check the address"}
 		}
-		return tlsError(addr, tp.Remote, err)
+		if tp.Remote {
+			return tlsError(addr, true, err)
+		}
+		return chainError(addr, err, tlsc)
 	case errors.As(err, &tp) && tp.ErrorCode == quic.ConnectionRefused:
 		return &DialError{Kind: KindRefused, Addr: addr, Cause: err,
 			Advice: "the collector takes no more connections at the moment"}

@@ -231,7 +231,12 @@ func (d *Daemon) openSockets(context.Context) (err error) {
 	if d.reflector, err = reflector.New(reflector.Config{Addr: d.cfg.Reflector}, d.log); err != nil {
 		return err
 	}
-	d.listener, err = link.Listen(link.ListenConfig{Addr: d.cfg.Agents, TLS: d.ca.ServerTLS, ResetKey: keys[0], TokenKey: keys[1], Log: d.log})
+	shared, clash := oneAddress(d.cfg.Agents, d.cfg.Web)
+	if clash {
+		d.log.Warn().Str("addr", d.cfg.Agents).Msg("agents and web have one port on different addresses: agents are heard over UDP only; give both the same address, or two ports")
+	}
+	d.listener, err = link.Listen(link.ListenConfig{Addr: d.cfg.Agents, TLS: d.ca.ServerTLS, ResetKey: keys[0], TokenKey: keys[1],
+		ShareTCP: shared, DisableTCP: clash, Log: d.log})
 	if err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}
@@ -242,10 +247,24 @@ func (d *Daemon) openSockets(context.Context) (err error) {
 	if d.webTLSConfig, err = d.webTLS(); err != nil {
 		return err
 	}
-	if d.webListener, err = net.Listen("tcp", d.cfg.Web); err != nil {
+	if shared {
+		d.webListener = d.listener.Others()
+	} else if d.webListener, err = net.Listen("tcp", d.cfg.Web); err != nil {
 		return fmt.Errorf("web: %w", err)
 	}
 	return nil
+}
+
+// oneAddress tells whether agents and pages are on one address: they then share its
+// TCP port, by the protocol that a client asks for. clash: the ports are the same, the
+// hosts are not, so that the port is not to be had twice.
+func oneAddress(agents, web string) (shared, clash bool) {
+	_, agentsPort, aerr := net.SplitHostPort(agents)
+	_, webPort, werr := net.SplitHostPort(web)
+	if aerr != nil || werr != nil || agentsPort != webPort || agentsPort == "0" {
+		return false, false
+	}
+	return agents == web, agents != web
 }
 
 // linkKeys reads or makes the two keys that must survive a restart, so that agents
