@@ -160,7 +160,7 @@ func explain(tok certid.Token, err error) error {
 			Advice: "Set the clock of this host (NTP); if it is right, check the collector's."}
 	case errors.As(err, &closed) && closed.Code == link.CloseBusy:
 		return &Problem{Kind: ErrBusy, Err: closed, Advice: "Try again in a minute, with the same token."}
-	case errors.As(err, &dial) && dial.Kind == link.KindTLS:
+	case errors.As(err, &dial) && (dial.Kind == link.KindTLS || dial.Kind == link.KindIntercepted):
 		return &Problem{Kind: ErrRootMismatch, Err: dial.Cause, Advice: adviceNewToken}
 	case errors.As(err, &dial) && dial.Advice != "":
 		return &Problem{Kind: ErrUnreachable, Detail: tok.Addr, Err: dial.Cause,
