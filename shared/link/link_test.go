@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -32,12 +33,24 @@ func limit(t *testing.T) context.Context {
 
 func soon() time.Time { return time.Now().Add(time.Hour) }
 
-// pair gives both ends of one connection; the agent has said hello.
-func pair(t *testing.T, ca *linktest.CA) (agentSide, collectorSide *link.Conn) {
+// dialOver is how the agent of a test connects.
+func dialOver(t *testing.T, transport, addr string, tlsc *tls.Config) (*link.Conn, error) {
 	t.Helper()
-	ctx := limit(t)
+	cfg := link.DialConfig{Addr: addr, Transport: transport, TLS: tlsc}
+	if transport == link.TransportProxy {
+		p := linktest.NewProxy(t, nil)
+		p.User, p.Password = "site", "se:cret"
+		cfg.Proxy = p.URL(url.UserPassword("site", "se:cret"))
+	}
+	return link.Dial(limit(t), cfg)
+}
+
+// pair gives both ends of one connection; the agent has said hello.
+func pair(t *testing.T, transport string) (agentSide, collectorSide *link.Conn) {
+	t.Helper()
+	ctx, ca := limit(t), linktest.NewCA(t, "root")
 	ln := ca.Listen("")
-	a, err := link.Dial(ctx, link.DialConfig{Addr: ln.Addr().String(), TLS: ca.Agent(agent, soon())})
+	a, err := dialOver(t, transport, ln.Addr().String(), ca.Agent(agent, soon()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,13 +68,22 @@ func pair(t *testing.T, ca *linktest.CA) (agentSide, collectorSide *link.Conn) {
 	return a, c
 }
 
-func TestMessagesBothWays(t *testing.T) {
+// onAll runs a test over each transport: they behave alike.
+func onAll(t *testing.T, f func(t *testing.T, transport string)) {
+	for _, transport := range []string{link.TransportQUIC, link.TransportTCP, link.TransportProxy} {
+		t.Run(transport, func(t *testing.T) { f(t, transport) })
+	}
+}
+
+func TestMessagesBothWays(t *testing.T) { onAll(t, testMessagesBothWays) }
+
+func testMessagesBothWays(t *testing.T, transport string) {
 	ctx := limit(t)
-	a, c := pair(t, linktest.NewCA(t, "root"))
+	a, c := pair(t, transport)
 	if id, err := certid.FromCert(c.PeerCert()); err != nil || id != agent {
 		t.Errorf("peer is %v, %v; want %v", id, err, agent)
 	}
-	if c.ALPN() != wire.ALPNLink || a.ALPN() != wire.ALPNLink || a.Transport() != "quic" {
+	if c.ALPN() != wire.ALPNLink || a.ALPN() != wire.ALPNLink || a.Transport() != transport {
 		t.Errorf("ALPN %s and %s over %s", c.ALPN(), a.ALPN(), a.Transport())
 	}
 	// Many senders at once, with frames larger than any buffer: none may be torn.
@@ -98,9 +120,11 @@ func TestMessagesBothWays(t *testing.T) {
 	}
 }
 
-func TestLargestFrame(t *testing.T) {
+func TestLargestFrame(t *testing.T) { onAll(t, testLargestFrame) }
+
+func testLargestFrame(t *testing.T, transport string) {
 	ctx := limit(t)
-	a, c := pair(t, linktest.NewCA(t, "root"))
+	a, c := pair(t, transport)
 	done := make(chan error, 1)
 	go func() {
 		done <- a.Send(ctx, wire.Frame{Class: 1, Payload: make([]byte, wire.MaxPayload)})
@@ -120,9 +144,11 @@ func TestLargestFrame(t *testing.T) {
 	}
 }
 
-func TestRecvEndsWithItsContext(t *testing.T) {
+func TestRecvEndsWithItsContext(t *testing.T) { onAll(t, testRecvEndsWithItsContext) }
+
+func testRecvEndsWithItsContext(t *testing.T, transport string) {
 	ctx := limit(t)
-	a, c := pair(t, linktest.NewCA(t, "root"))
+	a, c := pair(t, transport)
 	short, cancel := context.WithCancel(ctx)
 	got := make(chan error, 1)
 	go func() {
@@ -142,9 +168,11 @@ func TestRecvEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestCloseReachesThePeer(t *testing.T) {
+func TestCloseReachesThePeer(t *testing.T) { onAll(t, testCloseReachesThePeer) }
+
+func testCloseReachesThePeer(t *testing.T, transport string) {
 	ctx := limit(t)
-	a, c := pair(t, linktest.NewCA(t, "root"))
+	a, c := pair(t, transport)
 	if err := c.Send(ctx, wire.Ack{Epoch: 7}); err != nil {
 		t.Fatal(err)
 	}
@@ -169,15 +197,21 @@ func TestCloseReachesThePeer(t *testing.T) {
 	<-a.Context().Done()
 }
 
-func TestCloseReachesAPeerThatOnlySends(t *testing.T) {
+func TestCloseReachesAPeerThatOnlySends(t *testing.T) { onAll(t, testCloseReachesAPeerThatOnlySends) }
+
+func testCloseReachesAPeerThatOnlySends(t *testing.T, transport string) {
 	ctx := limit(t)
-	a, c := pair(t, linktest.NewCA(t, "root"))
+	a, c := pair(t, transport)
 	_ = c.CloseWith(wire.CloseExpired, "over")
-	<-a.Context().Done()
+	var err error
+	for err == nil { // over TCP the first may still go out
+		err = a.Send(ctx, wire.Drain{})
+	}
 	var closed *link.ClosedError
-	if err := a.Send(ctx, wire.Drain{}); !errors.As(err, &closed) || closed.Code != wire.CloseExpired || closed.Reason != "over" {
+	if !errors.As(err, &closed) || closed.Code != wire.CloseExpired || closed.Reason != "over" {
 		t.Errorf("Send = %v; want the code of the close", err)
 	}
+	<-a.Context().Done()
 }
 
 func TestEnrol(t *testing.T) {
@@ -255,7 +289,9 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-func TestCollectorRefusesClient(t *testing.T) {
+func TestCollectorRefusesClient(t *testing.T) { onAll(t, testCollectorRefusesClient) }
+
+func testCollectorRefusesClient(t *testing.T, transport string) {
 	ca, other := linktest.NewCA(t, "root"), linktest.NewCA(t, "other")
 	strange := ca.Stranger() // trusts us, has no certificate
 	foreign := other.Agent(agent, soon())
@@ -268,7 +304,7 @@ func TestCollectorRefusesClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx := limit(t)
 			ln := ca.Listen("")
-			conn, err := link.Dial(ctx, link.DialConfig{Addr: ln.Addr().String(), TLS: c})
+			conn, err := dialOver(t, transport, ln.Addr().String(), c)
 			if err == nil {
 				// TLS 1.3: the client is done before the server has judged it.
 				_, err = conn.Recv(ctx)
@@ -287,8 +323,9 @@ func TestCollectorRefusesClient(t *testing.T) {
 	}
 }
 
-func TestMaxConns(t *testing.T) {
-	ctx := limit(t)
+func TestMaxConns(t *testing.T) { onAll(t, testMaxConns) }
+
+func testMaxConns(t *testing.T, transport string) {
 	ca := linktest.NewCA(t, "root")
 	ln, err := link.Listen(link.ListenConfig{Addr: "127.0.0.1:0", TLS: ca.Server(), MaxConns: 2})
 	if err != nil {
@@ -296,7 +333,7 @@ func TestMaxConns(t *testing.T) {
 	}
 	defer ln.Close()
 	dial := func() (*link.Conn, error) {
-		return link.Dial(ctx, link.DialConfig{Addr: ln.Addr().String(), TLS: ca.Agent(agent, soon())})
+		return dialOver(t, transport, ln.Addr().String(), ca.Agent(agent, soon()))
 	}
 	var conns []*link.Conn
 	for range 2 {

@@ -1,5 +1,7 @@
 // Package linktest makes what tests of a connection need: a root that signs
-// collectors and agents, their TLS configurations, and a listener on loopback.
+// collectors and agents, their TLS configurations, a listener on loopback, and what
+// stands between the two in the field: an HTTP proxy, a firewall that inspects TLS,
+// a NAT and a path that loses packets.
 package linktest
 
 import (
@@ -10,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -104,18 +107,30 @@ func (ca *CA) Stranger() *tls.Config {
 	return &tls.Config{RootCAs: ca.pool(), ServerName: certid.ServerName, MinVersion: tls.VersionTLS13}
 }
 
+// ServerCert is a server's certificate for a DNS name or IP address, with its key.
+func (ca *CA) ServerCert(name string) tls.Certificate {
+	ca.tb.Helper()
+	key := newKey(ca.tb)
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "collector"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if ip := net.ParseIP(name); ip != nil {
+		tmpl.IPAddresses = []net.IP{ip}
+	} else {
+		tmpl.DNSNames = []string{name}
+	}
+	cert := ca.sign(tmpl, ca.Cert, key.Public())
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+}
+
 // Server gives the configurations of a collector, as link.ListenConfig.TLS wants.
 func (ca *CA) Server() func(alpn string) (*tls.Config, error) {
 	ca.tb.Helper()
-	key := newKey(ca.tb)
-	cert := ca.sign(&x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "collector"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{certid.ServerName}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, ca.Cert, key.Public())
+	pair := ca.ServerCert(certid.ServerName)
 	return func(alpn string) (*tls.Config, error) {
-		c := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}}, MinVersion: tls.VersionTLS13}
+		c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13}
 		if alpn == wire.ALPNLink {
 			c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool()
 		}
@@ -127,10 +142,17 @@ func (ca *CA) Server() func(alpn string) (*tls.Config, error) {
 // test's end closes it.
 func (ca *CA) Listen(addr string) *link.Listener {
 	ca.tb.Helper()
-	if addr == "" {
-		addr = "127.0.0.1:0"
+	return ca.ListenWith(link.ListenConfig{Addr: addr})
+}
+
+// ListenWith is Listen with limits of the test's choice.
+func (ca *CA) ListenWith(cfg link.ListenConfig) *link.Listener {
+	ca.tb.Helper()
+	if cfg.Addr == "" {
+		cfg.Addr = "127.0.0.1:0"
 	}
-	ln, err := link.Listen(link.ListenConfig{Addr: addr, TLS: ca.Server(), ResetKey: [32]byte{1}, TokenKey: [32]byte{2}})
+	cfg.TLS, cfg.ResetKey, cfg.TokenKey = ca.Server(), [32]byte{1}, [32]byte{2}
+	ln, err := link.Listen(cfg)
 	if err != nil {
 		ca.tb.Fatal(err)
 	}
