@@ -1,5 +1,7 @@
 package link
 
+import "crypto/tls"
+
 // WriteRaw sends bytes that need not be messages.
 func (c *Conn) WriteRaw(b []byte) error {
 	_, err := c.c.Write(b)
@@ -8,3 +10,5 @@ func (c *Conn) WriteRaw(b []byte) error {
 
 // CutOff ends the connection without a word, as a process that dies.
 func (c *Conn) CutOff() { c.shut("", "") }
+
+func testTLS() *tls.Config { return &tls.Config{ServerName: "x"} }
