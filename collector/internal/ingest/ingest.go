@@ -4,7 +4,9 @@
 // A frame is acked only when the sink says that it is stored; until then the agent
 // keeps it. Tenant and agent come from the certificate, never from the frame. At
 // most Config.Window frames of a connection wait for their answer, which is also
-// the bound on what a connection can make the collector hold.
+// the bound on what a connection can make the collector hold. A frame that comes
+// again, or out of order, is handed on and answered like any other: the rows carry
+// their position, which makes storing them twice the same as once.
 //
 // Lock order: Server.mu, then session.mu.
 package ingest
@@ -80,6 +82,13 @@ type Agents interface {
 	Renew(ctx context.Context, id certid.ID, csr []byte) (chain [][]byte, generation uint64, err error)
 }
 
+// Revoker is an optional part of Agents: which of these agents are revoked by now?
+// It is asked each second about all live connections, so it must be cheap. Without
+// it, whoever revokes calls Server.Disconnect.
+type Revoker interface {
+	Revoked(ctx context.Context, agents []telemetry.AgentID) ([]telemetry.AgentID, error)
+}
+
 // Enroller admits new agents.
 type Enroller interface {
 	Enrol(ctx context.Context, remote net.Addr, req wire.EnrolRequest) wire.EnrolResponse
@@ -87,7 +96,7 @@ type Enroller interface {
 
 // ConnInfo describes a live connection.
 type ConnInfo struct {
-	Transport string
+	Transport string // "quic" or "tcp"; an agent behind a proxy comes over tcp
 	Remote    string
 	Since     time.Time
 	// CertExpires is when the connection will be closed at the latest.
@@ -114,6 +123,12 @@ type Config struct {
 	Retry time.Duration
 	// EnrolsPerMinute bounds enrolments from one address. Default 30.
 	EnrolsPerMinute int
+	// Quota of one agent: what it may send for long, and at once. Default 2 MiB/s with
+	// 16 MiB, 200 frames/s with 2,000. Frames over it are deferred.
+	BytesPerSecond, BurstBytes   int
+	FramesPerSecond, BurstFrames int
+	// MaxConnsPerTenant bounds the live connections of one tenant; 0 does not.
+	MaxConnsPerTenant int
 }
 
 func (c Config) withDefaults() Config {
@@ -123,9 +138,16 @@ func (c Config) withDefaults() Config {
 	if c.Retry == 0 {
 		c.Retry = 15 * time.Second
 	}
-	if c.EnrolsPerMinute == 0 {
-		c.EnrolsPerMinute = 30
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
 	}
+	set(&c.EnrolsPerMinute, 30)
+	set(&c.BytesPerSecond, defaultBytesPerSecond)
+	set(&c.BurstBytes, defaultBurstBytes)
+	set(&c.FramesPerSecond, defaultFramesPerSecond)
+	set(&c.BurstFrames, defaultBurstFrames)
 	return c
 }
 
@@ -133,7 +155,9 @@ func (c Config) withDefaults() Config {
 const (
 	helloTime  = 5 * time.Second
 	lookupTime = 5 * time.Second
-	renewTime  = 15 * time.Second
+	// revokeEvery is how often live connections are checked for revocation.
+	revokeEvery = time.Second
+	renewTime   = 15 * time.Second
 	// enrolTime is for the enroller's answer; partTime for the agent to go then.
 	enrolTime = 20 * time.Second
 	partTime  = 5 * time.Second

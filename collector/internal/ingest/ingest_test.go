@@ -33,6 +33,7 @@ type control struct {
 	err    error // of Lookup
 	renew  error
 	events []string // of Presence
+	last   ConnInfo // of Presence
 	sess   chan string
 }
 
@@ -57,7 +58,10 @@ func (c *control) Enrol(_ context.Context, _ net.Addr, req wire.EnrolRequest) wi
 	return wire.EnrolResponse{Agent: 7, Site: "site of " + req.Hostname}
 }
 
-func (c *control) Connected(Source, ConnInfo)           { c.event("connected") }
+func (c *control) Connected(_ Source, info ConnInfo) {
+	c.set(func() { c.last = info })
+	c.event("connected")
+}
 func (c *control) Disconnected(_ Source, reason string) { c.event("disconnected: " + reason) }
 func (c *control) event(e string) {
 	c.set(func() { c.events = append(c.events, e) })
@@ -91,10 +95,17 @@ type bench struct {
 	store   *store
 	seen    chan uint64
 	addr    string
+	over    string // transport of its agents
 	stop    func() // ends Run and waits
 }
 
 func newBench(t *testing.T, cfg Config) *bench {
+	t.Helper()
+	return newBenchWith(t, cfg, nil)
+}
+
+// newBenchWith lets the test put its own control store before the bench's.
+func newBenchWith(t *testing.T, cfg Config, wrap func(*control) Agents) *bench {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -106,8 +117,12 @@ func newBench(t *testing.T, cfg Config) *bench {
 	}
 	ln := b.ca.Listen("")
 	b.addr = ln.Addr().String()
+	agents := Agents(b.control)
+	if wrap != nil {
+		agents = wrap(b.control)
+	}
 	b.srv = New(cfg, Deps{Listener: ln, Sink: b.store, Observers: []Observer{watcher{b.seen}},
-		Agents: b.control, Enroller: b.control, Presence: b.control, Log: zerolog.Nop()})
+		Agents: agents, Enroller: b.control, Presence: b.control, Log: zerolog.Nop()})
 	runCtx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.srv.Run(runCtx) }()
@@ -124,7 +139,7 @@ func newBench(t *testing.T, cfg Config) *bench {
 // dial connects an agent whose certificate ends at notAfter.
 func (b *bench) dial(id certid.ID, notAfter time.Time) *link.Conn {
 	b.t.Helper()
-	conn, err := link.Dial(b.ctx, link.DialConfig{Addr: b.addr, TLS: b.ca.Agent(id, notAfter)})
+	conn, err := link.Dial(b.ctx, link.DialConfig{Addr: b.addr, Transport: b.over, TLS: b.ca.Agent(id, notAfter)})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -220,8 +235,20 @@ func zstdRaw(b ...byte) []byte {
 	return append(p, b...)
 }
 
+// overAll runs a test over each transport that the collector tells apart.
+func overAll(t *testing.T, f func(t *testing.T, transport string)) {
+	for _, transport := range []string{link.TransportQUIC, link.TransportTCP} {
+		t.Run(transport, func(t *testing.T) { f(t, transport) })
+	}
+}
+
 func TestFrameIsDeliveredAndAckedWhenStored(t *testing.T) {
+	overAll(t, testFrameIsDeliveredAndAckedWhenStored)
+}
+
+func testFrameIsDeliveredAndAckedWhenStored(t *testing.T, transport string) {
 	b := newBench(t, Config{ReflectorPort: 862})
+	b.over = transport
 	conn := b.dial(agentID, time.Now().Add(time.Hour))
 	b.send(conn, wire.Hello{Capability: 1, Epoch: 9, NextSeq: 5, NowMS: time.Now().UnixMilli()})
 	w := recv[*wire.Welcome](b, conn)
@@ -241,6 +268,14 @@ func TestFrameIsDeliveredAndAckedWhenStored(t *testing.T) {
 	ack := recv[*wire.Ack](b, conn)
 	if ack.Epoch != 9 || len(ack.Ranges) != 1 || ack.Ranges[0] != (wire.Range{From: 5, To: 5}) {
 		t.Errorf("ack = %+v", ack)
+	}
+	b.control.set(func() {
+		if b.control.last.Transport != transport {
+			t.Errorf("connected over %q, want %s", b.control.last.Transport, transport)
+		}
+	})
+	if s := b.srv.Stats(); s.LiveQUIC+s.LiveTCP != 1 || (s.LiveTCP == 1) != (transport == link.TransportTCP) {
+		t.Errorf("stats = %+v", s)
 	}
 	if s := b.srv.Stats(); s.Frames != 1 || s.Acked != 1 || s.RejectedStorage != 0 || s.Live != 1 || s.Bytes == 0 {
 		t.Errorf("stats = %+v", s)
@@ -336,8 +371,11 @@ func TestMalformedFrames(t *testing.T) {
 	}
 }
 
-func TestThreeStrikes(t *testing.T) {
+func TestThreeStrikes(t *testing.T) { overAll(t, testThreeStrikes) }
+
+func testThreeStrikes(t *testing.T, transport string) {
 	b := newBench(t, Config{})
+	b.over = transport
 	conn := b.connect()
 	wrong := frame(t, 1, 1)
 	wrong.CRC++
@@ -375,8 +413,11 @@ func TestNewerSchemaWaits(t *testing.T) {
 	}
 }
 
-func TestWindowIsEnforced(t *testing.T) {
+func TestWindowIsEnforced(t *testing.T) { overAll(t, testWindowIsEnforced) }
+
+func testWindowIsEnforced(t *testing.T, transport string) {
 	b := newBench(t, Config{Window: 3})
+	b.over = transport
 	conn := b.connect()
 	for seq := uint64(1); seq <= 3; seq++ {
 		b.send(conn, frame(t, 1, seq))
@@ -433,8 +474,11 @@ func TestWhoMayConnect(t *testing.T) {
 	}
 }
 
-func TestNewestConnectionWins(t *testing.T) {
+func TestNewestConnectionWins(t *testing.T) { overAll(t, testNewestConnectionWins) }
+
+func testNewestConnectionWins(t *testing.T, transport string) {
 	b := newBench(t, Config{})
+	b.over = transport
 	first := b.connect()
 	b.send(first, frame(t, 1, 1))
 	waiting := b.delivery()
@@ -454,8 +498,11 @@ func TestNewestConnectionWins(t *testing.T) {
 	}
 }
 
-func TestRevocationOfALiveConnection(t *testing.T) {
+func TestRevocationOfALiveConnection(t *testing.T) { overAll(t, testRevocationOfALiveConnection) }
+
+func testRevocationOfALiveConnection(t *testing.T, transport string) {
 	b := newBench(t, Config{})
+	b.over = transport
 	conn := b.connect()
 	b.event()
 	if !b.srv.Disconnect(agentID.Agent, wire.CloseRevoked, "revoked by an operator") {
@@ -542,8 +589,11 @@ func TestRenewalOfARevokedAgent(t *testing.T) {
 	}
 }
 
-func TestDrainAndStop(t *testing.T) {
+func TestDrainAndStop(t *testing.T) { overAll(t, testDrainAndStop) }
+
+func testDrainAndStop(t *testing.T, transport string) {
 	b := newBench(t, Config{})
+	b.over = transport
 	conn := b.connect()
 	b.send(conn, frame(t, 1, 1))
 	d := b.delivery()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,16 +36,18 @@ type Server struct {
 	log    zerolog.Logger
 	count  counters
 	enrols *addrLimiter
+	quotas *quotas
 
 	mu       sync.Mutex
 	sessions map[telemetry.AgentID]*session // the newest of each agent; guarded by mu
+	tenants  map[telemetry.TenantID]int     // how many of sessions each has; guarded by mu
 }
 
 // New makes a Server; Run starts it.
 func New(cfg Config, deps Deps) *Server {
 	cfg = cfg.withDefaults()
 	return &Server{cfg: cfg, deps: deps, log: deps.Log, enrols: newAddrLimiter(cfg.EnrolsPerMinute),
-		sessions: map[telemetry.AgentID]*session{}}
+		quotas: newQuotas(cfg), sessions: map[telemetry.AgentID]*session{}, tenants: map[telemetry.TenantID]int{}}
 }
 
 // Run accepts connections until ctx ends or the listener closes; then it sends the
@@ -54,6 +58,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer conns.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if r, ok := s.deps.Agents.(Revoker); ok {
+		conns.Go(func() { s.revoke(ctx, r) })
+	}
 	for {
 		conn, err := s.deps.Listener.Accept(ctx)
 		if ctx.Err() != nil {
@@ -116,15 +123,51 @@ func (s *Server) admit(ctx context.Context, conn *link.Conn) (*session, error) {
 	return newSession(s, conn, id, info.Source, *hello), nil
 }
 
-// enter makes the session the agent's current one. An older connection of the agent
-// is closed, and gone when enter returns.
-func (s *Server) enter(ctx context.Context, sess *session) {
+// revoke closes the connections of agents that were revoked, until ctx ends.
+func (s *Server) revoke(ctx context.Context, r Revoker) {
+	tick := time.NewTicker(revokeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		agents := slices.Collect(maps.Keys(s.sessions))
+		s.mu.Unlock()
+		if len(agents) == 0 {
+			continue
+		}
+		lctx, cancel := context.WithTimeout(ctx, lookupTime)
+		revoked, err := r.Revoked(lctx, agents)
+		cancel()
+		if err != nil && ctx.Err() == nil { // the next tick asks again
+			s.log.Debug().Err(err).Msg("ask which agents are revoked")
+		}
+		for _, a := range revoked {
+			s.Disconnect(a, wire.CloseRevoked, ErrRevoked.Error())
+		}
+	}
+}
+
+// enter makes the session the agent's current one, unless its tenant has too many. An
+// older connection of the agent is closed, and gone when enter returns.
+func (s *Server) enter(ctx context.Context, sess *session) bool {
 	s.mu.Lock()
 	old := s.sessions[sess.src.Agent]
+	if old == nil {
+		if most := s.cfg.MaxConnsPerTenant; most > 0 && s.tenants[sess.src.Tenant] >= most {
+			s.mu.Unlock()
+			s.count.overTenant.Add(1)
+			return false
+		}
+		s.tenants[sess.src.Tenant]++
+	}
 	s.sessions[sess.src.Agent] = sess
 	s.mu.Unlock()
 	if old == nil {
-		return
+		return true
 	}
 	s.count.replaced.Add(1)
 	old.close(wire.CloseReplaced, "a newer connection of this agent took over")
@@ -133,6 +176,7 @@ func (s *Server) enter(ctx context.Context, sess *session) {
 	case <-ctx.Done():
 		<-old.done // ends with the same ctx
 	}
+	return true
 }
 
 func (s *Server) leave(sess *session) {
@@ -140,6 +184,9 @@ func (s *Server) leave(sess *session) {
 	defer s.mu.Unlock()
 	if s.sessions[sess.src.Agent] == sess {
 		delete(s.sessions, sess.src.Agent)
+		if s.tenants[sess.src.Tenant]--; s.tenants[sess.src.Tenant] == 0 {
+			delete(s.tenants, sess.src.Tenant)
+		}
 	}
 }
 

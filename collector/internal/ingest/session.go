@@ -26,6 +26,7 @@ type session struct {
 	hello  wire.Hello
 	log    zerolog.Logger
 	renews *rate.Limiter
+	quota  *quota
 
 	done      chan struct{} // closed when the session has ended
 	closeOnce sync.Once
@@ -33,7 +34,8 @@ type session struct {
 	code      string        // set before closing is closed
 	reason    string
 
-	strikes int // of the reader
+	strikes   int       // of the reader
+	quotaTold time.Time // of the reader: when the log was last told of the quota
 
 	answers answers
 	open    atomic.Int64 // frames without an answer
@@ -44,6 +46,7 @@ func newSession(s *Server, conn *link.Conn, id certid.ID, src Source, hello wire
 		srv: s, conn: conn, id: id, src: src, hello: hello,
 		log: s.log.With().Uint32("tenant", uint32(src.Tenant)).Uint32("site", uint32(src.Site)).
 			Uint32("agent", uint32(src.Agent)).Str("addr", conn.RemoteAddr().String()).Logger(),
+		quota:   s.quotas.of(src.Agent, time.Now()),
 		renews:  rate.NewLimiter(rate.Every(renewEvery), renewBurst),
 		done:    make(chan struct{}),
 		closing: make(chan struct{}),
@@ -63,11 +66,16 @@ func (s *session) close(code, reason string) {
 // run serves the session to its end.
 func (s *session) run(ctx context.Context) {
 	defer close(s.done)
-	s.srv.enter(ctx, s)
+	if !s.srv.enter(ctx, s) {
+		s.log.Warn().Int("count", s.srv.cfg.MaxConnsPerTenant).Msg("agent turned away: its tenant has too many connections")
+		_ = s.conn.CloseWith(link.CloseBusy, "the tenant has as many connections as it may")
+		return
+	}
 	defer s.srv.leave(s)
 	s.srv.count.accepted.Add(1)
-	s.srv.count.live.Add(1)
-	defer s.srv.count.live.Add(-1)
+	live := s.srv.count.liveOver(s.conn.Transport())
+	live.Add(1)
+	defer live.Add(-1)
 
 	info := ConnInfo{
 		Transport: s.conn.Transport(), Remote: s.conn.RemoteAddr().String(), Since: time.Now(),
@@ -139,10 +147,32 @@ func (s *session) handle(ctx context.Context, msg any) {
 	switch m := msg.(type) {
 	case *wire.Frame:
 		s.frame(m)
+	case bundle:
+		s.bundle(m)
 	case *wire.RenewRequest:
 		s.renew(ctx, m)
 	default:
 		s.strike(fmt.Errorf("a %T, which agents do not send here", msg))
+	}
+}
+
+// bundle is a message that holds frames, each with its own position.
+type bundle interface{ Frames() ([]wire.Frame, error) }
+
+// bundle handles the frames of a bundle as if each had come by itself.
+func (s *session) bundle(b bundle) {
+	frames, err := b.Frames()
+	s.srv.count.bundles.Add(1)
+	for i := range frames {
+		select {
+		case <-s.closing: // one of them ended the session
+			return
+		default:
+		}
+		s.frame(&frames[i])
+	}
+	if err != nil {
+		s.strike(fmt.Errorf("bundle of %d frames: %w", len(frames), err))
 	}
 }
 
@@ -156,6 +186,9 @@ func (s *session) strike(err error) {
 	}
 }
 
+// quotaTellEvery bounds what one agent makes the log say.
+const quotaTellEvery = time.Minute
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (s *session) frame(f *wire.Frame) {
@@ -168,6 +201,16 @@ func (s *session) frame(f *wire.Frame) {
 		return
 	}
 	at := position{f.Epoch, f.Seq}
+	if retry, ok := s.quota.take(len(f.Payload), time.Now()); !ok {
+		c.overQuota.Add(1)
+		c.deferred.Add(1)
+		if time.Since(s.quotaTold) > quotaTellEvery {
+			s.quotaTold = time.Now()
+			s.log.Warn().Uint64("epoch", f.Epoch).Uint64("seq", f.Seq).Int64("dur_ms", retry.Milliseconds()).Msg("agent is over its quota: frames deferred")
+		}
+		s.answers.postpone(at, retry)
+		return
+	}
 	if crc32.Checksum(f.Payload, castagnoli) != f.CRC {
 		c.rejectedChecksum.Add(1)
 		s.answers.reject(at, rejectChecksum)
