@@ -19,6 +19,7 @@ import (
 // TestNATRebinding: the NAT gives the agent another port in mid-connection, again and
 // again; the connection goes on, and stays one.
 func TestNATRebinding(t *testing.T) {
+	t.Parallel()
 	ctx, ca := limit(t), linktest.NewCA(t, "root")
 	ln := ca.Listen("")
 	path := linktest.NewPath(t, ln.Addr().String())
@@ -63,6 +64,7 @@ func TestNATRebinding(t *testing.T) {
 // TestMTUBlackHole: a path that loses all packets over 1,280 bytes of IP carries a
 // connection and large frames.
 func TestMTUBlackHole(t *testing.T) {
+	t.Parallel()
 	ctx, ca := limit(t), linktest.NewCA(t, "root")
 	ln := ca.Listen("")
 	path := linktest.NewPath(t, ln.Addr().String())
@@ -96,6 +98,7 @@ func TestMTUBlackHole(t *testing.T) {
 
 // TestConnectionsPerAddress: one address fills its share, and that of no other.
 func TestConnectionsPerAddress(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{link.TransportQUIC, link.TransportTCP} {
 		t.Run(transport, func(t *testing.T) {
 			ctx, ca := limit(t), linktest.NewCA(t, "root")
@@ -261,6 +264,7 @@ func (c closer) Close() error { c.c.CutOff(); return nil }
 // TestTCPHalfOpenIsBounded: a flood of connections that say nothing is bounded, is
 // closed in time, and does not touch QUIC.
 func TestTCPHalfOpenIsBounded(t *testing.T) {
+	t.Parallel()
 	ctx, ca := limit(t), linktest.NewCA(t, "root")
 	ln := ca.Listen("")
 	var flood []net.Conn
@@ -383,6 +387,7 @@ func flood(addr string, packet []byte, n int) error {
 // TestWindowsAreBounded: with no budget, windows stay at their first size, and frames
 // arrive all the same.
 func TestWindowsAreBounded(t *testing.T) {
+	t.Parallel()
 	for name, budget := range map[string]uint64{"none": 1, "default": 0} {
 		t.Run(name, func(t *testing.T) {
 			ctx, ca := limit(t), linktest.NewCA(t, "root")

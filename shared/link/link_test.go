@@ -39,7 +39,7 @@ func dialOver(t *testing.T, transport, addr string, tlsc *tls.Config) (*link.Con
 	cfg := link.DialConfig{Addr: addr, Transport: transport, TLS: tlsc}
 	if transport == link.TransportProxy {
 		p := linktest.NewProxy(t, nil)
-		p.User, p.Password = "site", "se:cret"
+		p.Set(func(r *linktest.ProxyRules) { r.User, r.Password = "site", "se:cret" })
 		cfg.Proxy = p.URL(url.UserPassword("site", "se:cret"))
 	}
 	return link.Dial(limit(t), cfg)
@@ -120,7 +120,10 @@ func testMessagesBothWays(t *testing.T, transport string) {
 	}
 }
 
-func TestLargestFrame(t *testing.T) { onAll(t, testLargestFrame) }
+func TestLargestFrame(t *testing.T) {
+	t.Parallel()
+	onAll(t, testLargestFrame)
+}
 
 func testLargestFrame(t *testing.T, transport string) {
 	ctx := limit(t)
@@ -238,6 +241,7 @@ func TestEnrol(t *testing.T) {
 }
 
 func TestDialErrors(t *testing.T) {
+	t.Parallel()
 	ca, other := linktest.NewCA(t, "root"), linktest.NewCA(t, "Evil Proxy Inc")
 	ln := ca.Listen("")
 	addr := ln.Addr().String()
@@ -289,7 +293,10 @@ func TestDialErrors(t *testing.T) {
 	}
 }
 
-func TestCollectorRefusesClient(t *testing.T) { onAll(t, testCollectorRefusesClient) }
+func TestCollectorRefusesClient(t *testing.T) {
+	t.Parallel()
+	onAll(t, testCollectorRefusesClient)
+}
 
 func testCollectorRefusesClient(t *testing.T, transport string) {
 	ca, other := linktest.NewCA(t, "root"), linktest.NewCA(t, "other")
@@ -323,7 +330,10 @@ func testCollectorRefusesClient(t *testing.T, transport string) {
 	}
 }
 
-func TestMaxConns(t *testing.T) { onAll(t, testMaxConns) }
+func TestMaxConns(t *testing.T) {
+	t.Parallel()
+	onAll(t, testMaxConns)
+}
 
 func testMaxConns(t *testing.T, transport string) {
 	ca := linktest.NewCA(t, "root")
@@ -378,6 +388,7 @@ func TestRetryUnderLoad(t *testing.T) {
 // TestRestartIsSeenAtOnce: with the same keys, the peer of a collector that died is
 // told so by a stateless reset and need not wait for the idle timeout.
 func TestRestartIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
 	ctx := limit(t)
 	ca := linktest.NewCA(t, "root")
 	ln := ca.Listen("")

@@ -41,6 +41,7 @@ func wantDial(t *testing.T, conn *link.Conn, err error, kind string, words ...st
 }
 
 func TestTCPDialErrors(t *testing.T) {
+	t.Parallel()
 	ca, evil := linktest.NewCA(t, "root"), linktest.NewCA(t, "Evil Proxy Inc")
 	ln := ca.Listen("")
 	free, err := net.Listen("tcp", "127.0.0.1:0")
@@ -129,29 +130,30 @@ func TestInterceptedWhateverElseIsWrong(t *testing.T) {
 }
 
 func TestProxyRefusals(t *testing.T) {
+	t.Parallel()
 	ca := linktest.NewCA(t, "root")
 	addr := ca.Listen("").Addr().String()
 	cases := []struct {
 		name  string
-		set   func(*linktest.Proxy)
+		set   func(*linktest.ProxyRules)
 		user  *url.Userinfo
 		words []string
 	}{
-		{"wants a password", func(p *linktest.Proxy) { p.User, p.Password = "u", "p" }, nil, []string{"407", "wants a user and a password (it offers Basic)"}},
-		{"wrong password", func(p *linktest.Proxy) { p.User, p.Password = "u", "p" }, url.UserPassword("u", "hunter2"), []string{"does not accept this user"}},
-		{"forbidden", func(p *linktest.Proxy) { p.Status = 403 }, nil, []string{"403", "allow CONNECT"}},
-		{"bad gateway", func(p *linktest.Proxy) { p.Status = 502 }, nil, []string{"502", "the proxy cannot reach"}},
-		{"unavailable", func(p *linktest.Proxy) { p.Status = 503 }, nil, []string{"503"}},
-		{"redirect", func(p *linktest.Proxy) { p.Status = 302 }, nil, []string{"302", "makes no tunnel"}},
-		{"not HTTP", func(p *linktest.Proxy) { p.Answer = "SSH-2.0-OpenSSH\r\n" }, nil, []string{"no HTTP proxy"}},
-		{"speaks first", func(p *linktest.Proxy) { p.Answer = "HTTP/1.1 200 OK\r\n\r\nhello" }, nil, []string{"speaks before us"}},
-		{"endless line", func(p *linktest.Proxy) { p.Answer = "HTTP/1.1 200 " + strings.Repeat("x", 64<<10) }, nil, []string{"no HTTP proxy"}},
-		{"endless head", func(p *linktest.Proxy) { p.Answer = "HTTP/1.1 200 OK\r\n" + strings.Repeat("a: b\r\n", 10_000) }, nil, []string{"no HTTP proxy"}},
+		{"wants a password", func(r *linktest.ProxyRules) { r.User, r.Password = "u", "p" }, nil, []string{"407", "wants a user and a password (it offers Basic)"}},
+		{"wrong password", func(r *linktest.ProxyRules) { r.User, r.Password = "u", "p" }, url.UserPassword("u", "hunter2"), []string{"does not accept this user"}},
+		{"forbidden", func(r *linktest.ProxyRules) { r.Status = 403 }, nil, []string{"403", "allow CONNECT"}},
+		{"bad gateway", func(r *linktest.ProxyRules) { r.Status = 502 }, nil, []string{"502", "the proxy cannot reach"}},
+		{"unavailable", func(r *linktest.ProxyRules) { r.Status = 503 }, nil, []string{"503"}},
+		{"redirect", func(r *linktest.ProxyRules) { r.Status = 302 }, nil, []string{"302", "makes no tunnel"}},
+		{"not HTTP", func(r *linktest.ProxyRules) { r.Answer = "SSH-2.0-OpenSSH\r\n" }, nil, []string{"no HTTP proxy"}},
+		{"speaks first", func(r *linktest.ProxyRules) { r.Answer = "HTTP/1.1 200 OK\r\n\r\nhello" }, nil, []string{"speaks before us"}},
+		{"endless line", func(r *linktest.ProxyRules) { r.Answer = "HTTP/1.1 200 " + strings.Repeat("x", 64<<10) }, nil, []string{"no HTTP proxy"}},
+		{"endless head", func(r *linktest.ProxyRules) { r.Answer = "HTTP/1.1 200 OK\r\n" + strings.Repeat("a: b\r\n", 10_000) }, nil, []string{"no HTTP proxy"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			p := linktest.NewProxy(t, nil)
-			c.set(p)
+			p.Set(c.set)
 			conn, err := link.Dial(limit(t), link.DialConfig{Addr: addr, Transport: link.TransportProxy, Proxy: p.URL(c.user), TLS: ca.Agent(agent, soon())})
 			wantDial(t, conn, err, link.KindProxy, c.words...)
 			if strings.Contains(err.Error(), "hunter2") {
@@ -183,7 +185,7 @@ func TestProxyOverTLS(t *testing.T) {
 	ca, proxyCA, evil := linktest.NewCA(t, "root"), linktest.NewCA(t, "proxy root"), linktest.NewCA(t, "Evil Proxy Inc")
 	ln := ca.Listen("")
 	p := linktest.NewProxy(t, proxyCA)
-	p.User, p.Password = "u", "p"
+	p.Set(func(r *linktest.ProxyRules) { r.User, r.Password = "u", "p" })
 	cfg := link.DialConfig{Addr: ln.Addr().String(), Transport: link.TransportProxy, Proxy: p.URL(url.UserPassword("u", "p")), TLS: ca.Agent(agent, soon())}
 
 	conn, err := link.Dial(ctx, cfg)
@@ -211,7 +213,9 @@ func TestProxyOverTLS(t *testing.T) {
 	}
 
 	inside := evil.Inspect(ln.Addr().String())
-	p.Dial = func(string) (net.Conn, error) { return net.Dial("tcp", inside) }
+	p.Set(func(r *linktest.ProxyRules) {
+		r.Dial = func(string) (net.Conn, error) { return net.Dial("tcp", inside) }
+	})
 	conn, err = link.Dial(ctx, cfg)
 	wantDial(t, conn, err, link.KindIntercepted, "Evil Proxy Inc")
 }
@@ -224,6 +228,7 @@ func pool(ca *linktest.CA) *x509.CertPool {
 
 // TestSharedPort: pages and agents on one port, told apart by ALPN.
 func TestSharedPort(t *testing.T) {
+	t.Parallel()
 	ctx := limit(t)
 	ca := linktest.NewCA(t, "root")
 	ln := ca.ListenWith(link.ListenConfig{ShareTCP: true})
@@ -304,6 +309,7 @@ func TestPortTakenByTCP(t *testing.T) {
 }
 
 func TestEnrolFallsBack(t *testing.T) {
+	t.Parallel()
 	ca, ctx := linktest.NewCA(t, "root"), limit(t)
 	serve := func(ln *link.Listener) {
 		c, err := ln.Accept(ctx)
@@ -331,7 +337,9 @@ func TestEnrolFallsBack(t *testing.T) {
 	ln2 := ca.Listen("")
 	go serve(ln2)
 	p := linktest.NewProxy(t, nil)
-	p.Dial = func(string) (net.Conn, error) { return net.Dial("tcp", ln2.Addr().String()) }
+	p.Set(func(r *linktest.ProxyRules) {
+		r.Dial = func(string) (net.Conn, error) { return net.Dial("tcp", ln2.Addr().String()) }
+	})
 	resp, err = link.EnrolWith(ctx, link.DialConfig{Addr: closedPort(t), TLS: ca.Stranger(), Proxy: p.URL(nil)}, wire.EnrolRequest{})
 	if err != nil || resp.Site != link.TransportTCP || p.Tunnels() != 1 {
 		t.Errorf("EnrolWith = %+v, %v, %d tunnels", resp, err, p.Tunnels())
@@ -380,7 +388,10 @@ func closedPort(t *testing.T) string {
 }
 
 // TestHostileBytes: what a peer sends that is no message, over each transport.
-func TestHostileBytes(t *testing.T) { onAll(t, testHostileBytes) }
+func TestHostileBytes(t *testing.T) {
+	t.Parallel()
+	onAll(t, testHostileBytes)
+}
 
 func testHostileBytes(t *testing.T, transport string) {
 	head := func(n uint32, typ wire.Type) []byte { return append(binary.BigEndian.AppendUint32(nil, n), byte(typ)) }

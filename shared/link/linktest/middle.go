@@ -97,27 +97,40 @@ func (s *server) splice(a, b net.Conn) {
 	_ = b.Close()
 }
 
-// Proxy is an HTTP proxy that makes tunnels (CONNECT). Set the fields before use.
-type Proxy struct {
+// ProxyRules say how a Proxy behaves.
+type ProxyRules struct {
 	User, Password string // asked for when not empty
 	Status         int    // what it answers instead of making tunnels
 	Answer         string // raw bytes that it answers instead
 	Dial           func(target string) (net.Conn, error)
+}
 
+// Proxy is an HTTP proxy that makes tunnels (CONNECT).
+type Proxy struct {
 	s       *server
 	tunnels atomic.Int64
 	tls     *tls.Config
+
+	mu    sync.Mutex
+	rules ProxyRules // guarded by mu
 }
 
 // NewProxy starts a proxy; with a root it is an https proxy.
 func NewProxy(tb testing.TB, ca *CA) *Proxy {
 	tb.Helper()
-	p := &Proxy{Dial: func(target string) (net.Conn, error) { return net.DialTimeout("tcp", target, 5*time.Second) }}
+	p := &Proxy{rules: ProxyRules{Dial: func(target string) (net.Conn, error) { return net.DialTimeout("tcp", target, 5*time.Second) }}}
 	if ca != nil {
 		p.tls = &tls.Config{Certificates: []tls.Certificate{ca.ServerCert("127.0.0.1")}}
 	}
 	p.s = serve(tb, p.handle)
 	return p
+}
+
+// Set changes how the proxy treats connections from now on.
+func (p *Proxy) Set(f func(*ProxyRules)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.rules)
 }
 
 // URL is the proxy's address; user may be nil.
@@ -137,11 +150,14 @@ func (p *Proxy) Cut() { p.s.cut() }
 
 func (p *Proxy) handle(s *server, c net.Conn) {
 	defer c.Close()
+	p.mu.Lock()
+	rules := p.rules
+	p.mu.Unlock()
 	if p.tls != nil {
 		c = tls.Server(c, p.tls)
 	}
-	if p.Answer != "" {
-		_, _ = io.WriteString(c, p.Answer)
+	if rules.Answer != "" {
+		_, _ = io.WriteString(c, rules.Answer)
 		_, _ = io.Copy(io.Discard, c)
 		return
 	}
@@ -150,19 +166,19 @@ func (p *Proxy) handle(s *server, c net.Conn) {
 	if err != nil {
 		return
 	}
-	status := p.Status
-	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(p.User+":"+p.Password))
+	status := rules.Status
+	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(rules.User+":"+rules.Password))
 	switch {
 	case req.Method != http.MethodConnect:
 		status = http.StatusMethodNotAllowed
-	case p.User != "" && req.Header.Get("Proxy-Authorization") != want:
+	case rules.User != "" && req.Header.Get("Proxy-Authorization") != want:
 		status = http.StatusProxyAuthRequired
 	}
 	if status != 0 {
 		fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n", status, http.StatusText(status))
 		return
 	}
-	up, err := p.Dial(req.Host)
+	up, err := rules.Dial(req.Host)
 	if err != nil {
 		fmt.Fprintf(c, "HTTP/1.1 502 %s\r\n\r\n", http.StatusText(http.StatusBadGateway))
 		return
