@@ -218,7 +218,8 @@ func TestRetryRepeatsTheSameBlock(t *testing.T) {
 		if n, _, _ := l.count(); n != 1 || st.Rows != 3 || !st.StorageOK || st.LastError != "" || st.Retries != 4 {
 			t.Errorf("%d acked, %+v", n, st)
 		}
-		for _, tok := range s.order[1:] {
+		// names first, the frame ledger last
+		for _, tok := range s.order[1 : len(s.order)-1] {
 			if tok != s.order[1] {
 				t.Errorf("tokens differ: %v", s.order)
 			}
@@ -326,6 +327,22 @@ func TestPoisonIsBisected(t *testing.T) {
 			if got[i] != want || gaps[i] != 1 {
 				t.Errorf("seq %d: %d windows, %d gaps", i, got[i], gaps[i])
 			}
+		}
+		if last := s.blocks[s.order[len(s.order)-1]]; last.Table != telemetrydb.FrameTable {
+			t.Errorf("the last block of a batch is %s, not the frame ledger", last.Table)
+		}
+		for _, b := range s.blocks {
+			if b.Table != telemetrydb.FrameTable {
+				continue
+			}
+			for i, dead := range column(b, "dead_letter").([]bool) {
+				if seq := column(b, "seq").([]uint64)[i]; dead != (seq == 37 || seq == 61) {
+					t.Errorf("the frame ledger has seq %d as dead letter: %v", seq, dead)
+				}
+			}
+		}
+		if n := len(s.seqs(telemetrydb.FrameTable)); n != 100 {
+			t.Errorf("the frame ledger has %d of 100 frames", n)
 		}
 		if len(s.letters) != 2 || b.Stats().DeadLetters != 2 {
 			t.Errorf("%d dead letters", len(s.letters))

@@ -107,6 +107,9 @@ func TestKillEngine(t *testing.T) {
 	if got := sql(t, db, "SELECT count(), uniqExact(seq) FROM sidetone.link_event"); got != fmt.Sprintf("%d\t%d", records, records) {
 		t.Errorf("events: %q", got)
 	}
+	if got := sql(t, db, "SELECT count(), uniqExact(seq), sum(rows), countIf(dead_letter) FROM sidetone.frame"); got != fmt.Sprintf("%d\t%d\t%d\t0", records, records, records*(perRecord+1)) {
+		t.Errorf("frame ledger: %q", got)
+	}
 	// under the same token nothing was stored twice, not even in the raw table
 	if got := sql(t, db, "SELECT count() - uniqExact(agent_id, epoch, seq, idx) FROM sidetone.probe_window_raw"); got != "0" {
 		t.Errorf("%s rows are in the raw table twice", got)
@@ -148,6 +151,9 @@ func TestPoisonInTheEngine(t *testing.T) {
 	if got := sql(t, db, "SELECT count() FROM sidetone.link_event"); got != "20" {
 		t.Errorf("events %q", got)
 	}
+	if got := sql(t, db, "SELECT count(), sumIf(seq, dead_letter) FROM sidetone.frame"); got != "20\t13" {
+		t.Errorf("frame ledger %q", got)
+	}
 	if got := sql(t, db, "SELECT agent_id, epoch, seq, rows, reason LIKE '%CONSTRAINT%' OR reason LIKE '%onstraint%', content LIKE '%poison%' FROM sidetone.dead_letter"); got != "3\t9\t13\t2\t1\t1" {
 		t.Errorf("dead letter %q", got)
 	}
@@ -157,7 +163,8 @@ func TestPoisonInTheEngine(t *testing.T) {
 // embedded engine.
 func BenchmarkStore(b *testing.B) {
 	db, _ := openDB(b)
-	bt := New(Config{MaxRows: 100_000}, quiet(db))
+	timed := &timedStore{DB: db}
+	bt := New(Config{MaxRows: 100_000}, quiet(timed))
 	const perSet, sets = 100, 1000
 	seq := uint64(0)
 	b.ReportAllocs()
@@ -174,6 +181,22 @@ func BenchmarkStore(b *testing.B) {
 		bt.store(context.Background(), batch)
 	}
 	b.ReportMetric(float64(b.N*perSet*sets)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(100*timed.ledger.Seconds()/b.Elapsed().Seconds(), "%ledger")
+}
+
+// timedStore measures what the frame ledger costs.
+type timedStore struct {
+	*telemetrydb.DB
+	ledger time.Duration
+}
+
+func (s *timedStore) InsertBlock(ctx context.Context, b *telemetrydb.Block, token string) error {
+	start := time.Now()
+	err := s.DB.InsertBlock(ctx, b, token)
+	if b.Table == telemetrydb.FrameTable {
+		s.ledger += time.Since(start)
+	}
+	return err
 }
 
 func window(i int, seq uint64) telemetry.ProbeWindow {

@@ -35,6 +35,10 @@ func (b *Batcher) store(ctx context.Context, batch []held) {
 		b.answer(batch, nil, ingest.ErrDefer)
 		return
 	}
+	if err := b.enter(ctx, batch, bad, rejected); err != nil {
+		b.answer(batch, nil, ingest.ErrDefer)
+		return
+	}
 	b.mu.Lock()
 	b.stats.Batches++
 	b.stats.Rows += uint64(blocks.Rows())
@@ -49,6 +53,29 @@ func (b *Batcher) build(batch []held) *telemetrydb.Blocks {
 		blocks.Add(h.Source, h.Epoch, h.Seq, h.ReceivedAt, h.Rows)
 	}
 	return blocks
+}
+
+// enter writes the batch into the frame ledger, once its rows are stored: a frame in the
+// ledger is never missing. Rejected ones are: their agents tell the gap.
+func (b *Batcher) enter(ctx context.Context, batch []held, bad map[int]string, rejected map[int]error) error {
+	frames := make([]telemetrydb.Frame, 0, len(batch))
+	for i, h := range batch {
+		if rejected[i] != nil {
+			continue
+		}
+		_, dead := bad[i]
+		frames = append(frames, telemetrydb.Frame{
+			Source: h.Source, Epoch: h.Epoch, Seq: h.Seq, Class: uint8(h.Class), ReceivedAt: h.ReceivedAt,
+			Age: h.Age, Bytes: h.Bytes, Rows: h.rows, DeadLetter: dead,
+		})
+	}
+	blk := telemetrydb.FrameBlock(frames)
+	if blk == nil {
+		return nil
+	}
+	// The ledger holds ids, times and counts only, so a refusal is no fault of one
+	// record: it is told to the agents like any other trouble.
+	return b.insert(ctx, blk, token(batch, blk))
 }
 
 // answer calls every Done: err, unless the delivery has an answer of its own.

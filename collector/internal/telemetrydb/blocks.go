@@ -8,7 +8,7 @@ import (
 
 // SchemaVersion is part of every insert token: a block of another form is another
 // block, even when it holds the same rows.
-const SchemaVersion = 1
+const SchemaVersion = 2
 
 // Column is one column of a block: a name and a slice of values that the driver takes.
 type Column struct {

@@ -218,6 +218,10 @@ var agentHealthTable = table[telemetry.AgentHealth]{
 		raw("memory_free_bytes", "UInt64", func(r *telemetry.AgentHealth) *uint64 { return &r.MemoryFreeBytes }),
 		raw("disk_free_bytes", "UInt64", func(r *telemetry.AgentHealth) *uint64 { return &r.DiskFreeBytes }),
 		raw("version", "LowCardinality(String)", func(r *telemetry.AgentHealth) *string { return &r.Version }),
+		raw("spool_epoch", "UInt64", func(r *telemetry.AgentHealth) *uint64 { return &r.SpoolEpoch }),
+		raw("spool_first", "UInt64", func(r *telemetry.AgentHealth) *uint64 { return &r.SpoolFirst }),
+		raw("spool_next", "UInt64", func(r *telemetry.AgentHealth) *uint64 { return &r.SpoolNext }),
+		raw("spool_lowest", "UInt64", func(r *telemetry.AgentHealth) *uint64 { return &r.SpoolLowest }),
 	},
 }
 

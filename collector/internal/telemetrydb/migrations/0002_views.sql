@@ -144,19 +144,6 @@ SELECT
 FROM (SELECT *, clock_flag, day FROM sidetone.state_change_raw FINAL) AS r
 LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
 
-CREATE OR REPLACE VIEW sidetone.agent_health AS
-SELECT
-    r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
-    a.tenant AS tenant, r.customer_id AS customer_id, a.customer AS customer, r.site_id AS site_id, a.site AS site, r.pbx_id AS pbx_id, a.pbx AS pbx, r.agent_id AS agent_id, a.agent AS agent,
-    r.uptime_s AS uptime_s, r.rss_bytes AS rss_bytes, r.cpu_ms AS cpu_ms, r.goroutines AS goroutines,
-    r.spool_records AS spool_records, r.spool_bytes AS spool_bytes, r.spool_oldest_ms AS spool_oldest_ms,
-    r.spool_degraded AS spool_degraded, r.dropped_total AS dropped_total,
-    r.probe_overrun_total AS probe_overrun_total, r.load1_milli / 1000 AS load1,
-    r.memory_free_bytes AS memory_free_bytes, r.disk_free_bytes AS disk_free_bytes, r.version AS version,
-    r.epoch AS epoch, r.seq AS seq, r.idx AS idx, r.clock_flag AS clock_flag, r.day AS day
-FROM (SELECT *, clock_flag, day FROM sidetone.agent_health_raw FINAL) AS r
-LEFT ANY JOIN sidetone.agent AS a ON a.agent_id = r.agent_id;
-
 CREATE OR REPLACE VIEW sidetone.link_event AS
 SELECT
     r.observed AS observed, r.received_at AS received_at, r.tenant_id AS tenant_id,
