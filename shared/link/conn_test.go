@@ -1,12 +1,14 @@
 package link
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -210,6 +212,22 @@ func FuzzRecv(f *testing.F) {
 			default:
 				t.Fatalf("Recv = %T %v", err, err)
 			}
+		}
+	})
+}
+
+// FuzzProxyAnswer: a proxy may say anything; the answer is bounded and fit to be shown.
+func FuzzProxyAnswer(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n\r\n"))
+	f.Add([]byte("HTTP/1.0 200 \x1b[31m\n\n"))
+	f.Add([]byte("HTTP/1.1 2000 OK\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		status, text, offers, err := readAnswer(bufio.NewReader(bytes.NewReader(b)))
+		if err != nil {
+			return
+		}
+		if status < -99 || status > 999 || len(text) > maxProxyLine+3 || len(offers) > 4 || strings.ContainsAny(text, "\x1b\r\n") {
+			t.Errorf("%d %q %q", status, text, offers)
 		}
 	})
 }

@@ -132,7 +132,7 @@ func (w *windowBudget) inUse() uint64 {
 // only grow.
 type TransportStats struct {
 	Live         int64 // connections now, handshakes included
-	Accepted     int64 // ready for Accept
+	Accepted     int64 // given out by Accept
 	Refused      int64 // over MaxConns
 	RefusedAddr  int64 // over MaxConnsPerAddr
 	Busy         int64 // over the internal queues

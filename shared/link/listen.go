@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -155,13 +154,9 @@ func (l *Listener) sockets() error {
 		if l.cfg.DisableTCP {
 			return nil
 		}
-		host, _, err := net.SplitHostPort(l.cfg.Addr)
-		port := l.socket.LocalAddr().(*net.UDPAddr).Port
-		var ln net.Listener
-		if err == nil {
-			lc := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
-			ln, err = lc.Listen(l.ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-		}
+		same := net.TCPAddr{IP: addr.IP, Zone: addr.Zone, Port: l.socket.LocalAddr().(*net.UDPAddr).Port}
+		lc := net.ListenConfig{KeepAliveConfig: tcpKeepAlive}
+		ln, err := lc.Listen(l.ctx, "tcp", same.String())
 		if err == nil {
 			l.tcp = ln.(*net.TCPListener)
 			return nil
@@ -213,8 +208,10 @@ func (l *Listener) tlsFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 	select {
 	case c := <-l.readyQUIC:
+		l.quicTally.accepted.Add(1)
 		return c, nil
 	case c := <-l.readyTCP:
+		l.tcpTally.accepted.Add(1)
 		return c, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()

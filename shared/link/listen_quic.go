@@ -99,7 +99,6 @@ func (l *Listener) openQUIC(qc *quic.Conn) {
 	}
 	select {
 	case l.readyQUIC <- newConn(&quicCarrier{Stream: stream, conn: qc}):
-		l.quicTally.accepted.Add(1)
 	case <-qc.Context().Done():
 	case <-ctx.Done():
 		l.quicTally.busy.Add(1)

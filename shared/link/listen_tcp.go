@@ -103,7 +103,6 @@ func (l *Listener) giveTCP(c *Conn) {
 	defer t.Stop()
 	select {
 	case l.readyTCP <- c:
-		l.tcpTally.accepted.Add(1)
 	case <-t.C:
 		l.tcpTally.busy.Add(1)
 		_ = c.CloseWith(CloseBusy, "the collector is busy")
@@ -114,10 +113,11 @@ func (l *Listener) giveTCP(c *Conn) {
 
 // handOn gives a connection that is not for us to whoever serves Others.
 func (l *Listener) handOn(c net.Conn) {
+	l.handedOn.Add(1)
 	if l.others.give(c) {
-		l.handedOn.Add(1)
 		return
 	}
+	l.handedOn.Add(-1)
 	l.tcpTally.busy.Add(1)
 	_ = c.Close()
 }

@@ -156,13 +156,15 @@ func TestLowerEffortOverTCP(t *testing.T) {
 			t.Errorf("on %t: TOS %#x", on, got)
 		}
 	}
-	var user, idle int
+	var user, idle, every, count int
 	control(socket, func(fd int) {
 		user, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 		idle, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+		every, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPINTVL)
+		count, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPCNT)
 	})
-	if user != 30_000 || idle != 10 {
-		t.Errorf("TCP_USER_TIMEOUT %d ms, keep-alive after %d s", user, idle)
+	if user != 30_000 || idle != 10 || every != 5 || count != 4 {
+		t.Errorf("TCP_USER_TIMEOUT %d ms, keep-alive after %d s, %d times every %d s", user, idle, count, every)
 	}
 }
 
