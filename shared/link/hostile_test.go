@@ -16,8 +16,8 @@ import (
 	"sidetone/shared/wire"
 )
 
-// TestNATRebinding: the NAT gives the agent another port in mid-connection, again and
-// again; the connection goes on, and stays one.
+// TestNATRebinding: the NAT gives the agent another port in mid-connection, and then
+// another address; the connection goes on, and stays one.
 func TestNATRebinding(t *testing.T) {
 	t.Parallel()
 	ctx, ca := limit(t), linktest.NewCA(t, "root")
@@ -38,8 +38,12 @@ func TestNATRebinding(t *testing.T) {
 	if _, err := c.Recv(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3 {
-		path.Rebind()
+	for i := range 4 {
+		if i == 2 {
+			path.Move("127.0.0.2")
+		} else {
+			path.Rebind()
+		}
 		if err := a.Send(ctx, wire.Frame{Epoch: 1, Seq: uint64(i), Class: 1, Payload: make([]byte, 5000)}); err != nil {
 			t.Fatal(err)
 		}

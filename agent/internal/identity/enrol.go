@@ -9,10 +9,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"sidetone/shared/certid"
 	"sidetone/shared/link"
@@ -24,6 +27,7 @@ type EnrolOptions struct {
 	Force   bool          // replace an identity that is there
 	Version string        // the program's version, for the collector's list
 	Timeout time.Duration // for the whole exchange; 20 s when 0
+	Proxy   *url.URL      // HTTP proxy, tried when the collector is not reached directly; may be nil
 }
 
 const defaultTimeout = 20 * time.Second
@@ -56,7 +60,7 @@ func Enrol(ctx context.Context, dir, token string, opts EnrolOptions) (*Identity
 	limited, cancel := context.WithTimeout(ctx, opts.Timeout)
 	defer cancel()
 	hostname, _ := os.Hostname() // only shown
-	resp, err := link.Enrol(limited, tok.Addr, bootstrapTLS(tok), wire.EnrolRequest{
+	resp, err := link.EnrolWith(limited, link.DialConfig{Addr: tok.Addr, TLS: bootstrapTLS(tok), Proxy: opts.Proxy, Log: zerolog.Nop()}, wire.EnrolRequest{
 		Token: tok.String(), EnrolmentID: try.EnrolmentID, CSR: csr,
 		Hostname: hostname, OS: runtime.GOOS, Arch: runtime.GOARCH, Version: opts.Version,
 	})
@@ -167,7 +171,7 @@ func explain(tok certid.Token, err error) error {
 			Advice: strings.ToUpper(dial.Advice[:1]) + dial.Advice[1:] + "."}
 	}
 	return &Problem{Kind: ErrUnreachable, Detail: tok.Addr, Err: err,
-		Advice: "Check that the collector runs and that UDP to this address may leave this network."}
+		Advice: "Check that the collector runs and that UDP or TCP to this address may leave this network."}
 }
 
 // refused turns the collector's refusal into an error, nil when it is none.

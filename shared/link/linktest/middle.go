@@ -298,7 +298,17 @@ func (p *Path) Lost() int64 { return p.lost.Load() }
 // Answers to the old one do not arrive any more.
 func (p *Path) Rebind() {
 	p.tb.Helper()
-	far, err := net.DialUDP("udp4", nil, p.target)
+	p.Move("")
+}
+
+// Move gives the client another address: of loopback, 127.0.0.2 for example.
+func (p *Path) Move(ip string) {
+	p.tb.Helper()
+	var from *net.UDPAddr
+	if ip != "" {
+		from = &net.UDPAddr{IP: net.ParseIP(ip)}
+	}
+	far, err := net.DialUDP("udp4", from, p.target)
 	if err != nil {
 		p.tb.Fatal(err)
 	}
