@@ -79,6 +79,7 @@ func (a *API) register(h huma.API) {
 	huma.Register(h, op("GET", "/fleet", "get-fleet", "All sites, worst first", "state"), a.getFleet)
 	huma.Register(h, op("GET", "/sites/{site_id}", "get-site", "Everything about one site", "state"), a.getSite)
 	huma.Register(h, op("GET", "/sites/{site_id}/series", "get-series", "A target's curve", "history"), a.getSeries)
+	huma.Register(h, op("GET", "/sites/{site_id}/gaps", "get-gaps", "What its agents have not delivered, and why", "history"), a.getGaps)
 	huma.Register(h, op("GET", "/incidents", "list-incidents", "Incidents, newest first", "state"), a.getIncidents)
 	huma.Register(h, op("GET", "/tree", "get-tree", "Tenants, customers and sites", "inventory"), a.getTree)
 	huma.Register(h, created(op("POST", "/tokens", "create-token", "Make an enrolment token; it is shown this once", "inventory")), a.postToken)
