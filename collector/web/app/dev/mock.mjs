@@ -105,6 +105,15 @@ async function apiCall(req, res, url) {
     const series = world.series(parts[1], q.get('target'), Number(q.get('from_ms')), Number(q.get('to_ms')));
     return series ? json(res, 200, series) : problem(res, 404, 'There is no such target.');
   }
+  if (parts[0] === 'sites' && parts[2] === 'gaps') {
+    const to = Date.now();
+    const hour = 3_600_000;
+    return json(res, 200, { from_ms: to - 24 * hour, to_ms: to, more: false, gaps: [
+      { agent_id: '1', label: 'late', epoch: '7', from_seq: 901, to_seq: 940, records: 40, from_ms: to - hour / 6 },
+      { agent_id: '1', label: 'never_collected', epoch: '7', from_ms: to - 5 * hour, to_ms: to - 4 * hour },
+      { agent_id: '1', label: 'evicted', epoch: '7', from_seq: 120, to_seq: 1480, records: 1361, from_ms: to - 9 * hour, to_ms: to - 8 * hour },
+    ] });
+  }
   return problem(res, 404, 'There is no such path in the API.');
 }
 

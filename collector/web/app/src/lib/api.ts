@@ -1,7 +1,7 @@
 // Talking to the collector. Every failure becomes an ApiError with a sentence that can
 // be shown as it is.
 
-import type { Fleet, Incident, Series, Session, SiteDetail, Token, TokenRequest, Tree } from './types';
+import type { Fleet, Gaps, Incident, Series, Session, SiteDetail, Token, TokenRequest, Tree } from './types';
 
 const BASE = '/api/v1';
 const DEADLINE_MS = 20_000;
@@ -105,6 +105,7 @@ export const api = {
     const q = new URLSearchParams({ target, from_ms: String(Math.round(fromMs)), to_ms: String(Math.round(toMs)) });
     return call<Series>(`/sites/${encodeURIComponent(site)}/series?${q}`, { signal });
   },
+  gaps: (site: string, signal?: AbortSignal) => call<Gaps>(`/sites/${encodeURIComponent(site)}/gaps`, { signal }),
   incidents: (state: 'open' | 'all', limit: number, signal?: AbortSignal) =>
     call<{ incidents: Incident[] }>(`/incidents?state=${state}&limit=${limit}`, { signal }),
   tree: (signal?: AbortSignal) => call<Tree>('/tree', { signal }),

@@ -239,6 +239,25 @@ export interface Series {
   sent: Column;
 }
 
+/** What agents have not delivered. Without numbers: a time in which none was made. */
+export interface Gap {
+  agent_id: string;
+  label: string;
+  epoch: string;
+  from_seq?: Maybe<number>;
+  to_seq?: Maybe<number>;
+  records?: Maybe<number>;
+  from_ms?: Maybe<number>;
+  to_ms?: Maybe<number>;
+}
+
+export interface Gaps {
+  from_ms: number;
+  to_ms: number;
+  gaps: Gap[];
+  more: boolean;
+}
+
 export interface Tree {
   tenants: {
     tenant_id: string;
