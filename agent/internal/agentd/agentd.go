@@ -174,8 +174,11 @@ func (a *Agent) spoolEvent(e spool.Event) {
 // spoolOf lets uplink use the spool; the record types are the same, field by field.
 type spoolOf struct{ *spool.Spool }
 
-func (s spoolOf) Read(afterSeq uint64, maxRecords, maxBytes int) ([]uplink.Record, error) {
-	list, err := s.Spool.Read(afterSeq, maxRecords, maxBytes)
+func (s spoolOf) ReadRange(from, to uint64, class wire.Class, maxRecords, maxBytes int) ([]uplink.Record, error) {
+	list, err := s.Spool.ReadRange(from, to, class, maxRecords, maxBytes)
+	if len(list) == 0 {
+		return nil, err
+	}
 	out := make([]uplink.Record, len(list))
 	for i, r := range list {
 		out[i] = uplink.Record(r)
@@ -185,7 +188,7 @@ func (s spoolOf) Read(afterSeq uint64, maxRecords, maxBytes int) ([]uplink.Recor
 
 func (s spoolOf) Status() uplink.Status {
 	st := s.Spool.Status()
-	return uplink.Status{Epoch: st.Epoch, NextSeq: st.NextSeq, Records: st.Records}
+	return uplink.Status{Epoch: st.Epoch, EpochFirst: st.EpochFirst, LowestSeq: st.LowestSeq, NextSeq: st.NextSeq, Records: st.Records}
 }
 
 // thisHost describes the machine in the hello.

@@ -133,7 +133,7 @@ func (a *Agent) health(now time.Time) telemetry.AgentHealth {
 		SpoolRecords: st.Records, SpoolBytes: st.Bytes, SpoolDegraded: st.Degraded,
 		DroppedTotal: st.DroppedTotal + a.framer.DroppedTotal(), ProbeOverrunTotal: a.probe.OverrunTotal(),
 		Load1Milli: uint32(host.Load1 * 1000), MemoryFreeBytes: host.MemoryFree, DiskFreeBytes: host.DiskFree,
-		Version: buildinfo.Version(),
+		Version: buildinfo.Version(), SpoolEpoch: st.Epoch, SpoolFirst: st.EpochFirst, SpoolNext: st.NextSeq, SpoolLowest: st.LowestSeq,
 	}
 	if !st.Oldest.IsZero() {
 		h.SpoolOldestMS = uint64(max(0, now.Sub(st.Oldest).Milliseconds()))

@@ -1,6 +1,9 @@
 package uplink
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 const (
 	// markEvery and maxMarks: an hour of marks.
@@ -12,7 +15,8 @@ const (
 // on the monotonic clock, which sequence numbers had been given when. The record's
 // own time only decides within what that leaves open.
 type ages struct {
-	marks []mark // ascending in both fields
+	mu    sync.Mutex
+	marks []mark // ascending in both fields; guarded by mu
 }
 
 // mark says that at this instant all records below next existed, and no other.
@@ -25,6 +29,8 @@ func newAges() *ages { return &ages{} }
 
 // note remembers the spool's next seq at now.
 func (a *ages) note(now time.Time, next uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	n := len(a.marks)
 	if n > 0 && now.Sub(a.marks[n-1].at) < markEvery {
 		return
@@ -37,6 +43,8 @@ func (a *ages) note(now time.Time, next uint64) {
 
 // age is never negative.
 func (a *ages) age(now time.Time, seq uint64, created time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	age := max(now.Round(0).Sub(created), 0) // by the wall clock
 	for i := len(a.marks) - 1; i >= 0; i-- {
 		if m := a.marks[i]; m.next <= seq {
@@ -46,4 +54,20 @@ func (a *ages) age(now time.Time, seq uint64, created time.Time) time.Duration {
 		}
 	}
 	return age
+}
+
+// split is the seq from which on records may be younger than limit. What waited when the
+// first mark was made is older.
+func (a *ages) split(now time.Time, limit time.Duration) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i := len(a.marks) - 1; i > 0; i-- {
+		if now.Sub(a.marks[i].at) >= limit {
+			return a.marks[i].next
+		}
+	}
+	if len(a.marks) == 0 {
+		return 0
+	}
+	return a.marks[0].next
 }

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"sidetone/shared/link"
 	"sidetone/shared/wire"
 )
@@ -15,11 +17,11 @@ const (
 	// readRecords and readBytes bound one look into the spool.
 	readRecords = 32
 	readBytes   = 256 << 10
-	// liveTail: while the collector cannot store, older records than this many newest
-	// ones are not sent just to be deferred.
-	liveTail = 128
 	// maxWindow bounds what a collector can make us keep track of.
 	maxWindow = 4096
+	// trial is how many deferred records of the backlog are sent again at once while the
+	// collector cannot store.
+	trial = 16
 	// retryTime and maxRetry: when the collector names no time, and at most.
 	retryTime = 15 * time.Second
 	maxRetry  = time.Hour
@@ -27,6 +29,9 @@ const (
 	spoolRetry = 5 * time.Second
 	// drainTime is how long a drain waits for the answers that are due.
 	drainTime = 5 * time.Second
+	// stallTime is how long a connection may be without any message while answers are
+	// due: a path that lets only small packets pass looks alive to the transport.
+	stallTime = 3 * time.Minute
 
 	renewCheck = time.Minute
 	renewRetry = 5 * time.Minute
@@ -34,50 +39,106 @@ const (
 )
 
 // session is one connection after its welcome. All its state belongs to run's
-// goroutine; a second one only receives.
+// goroutine; a second one only receives. A move to another connection keeps the session.
 type session struct {
-	u      *Uplink
-	conn   *link.Conn
-	flight *flight
-	retry  time.Duration // the collector's last word on deferred records
+	u          *Uplink
+	conn       Conn
+	capability uint32 // of the collector
+	effort     bool   // packets are marked as of lower effort
+	flight     *flight
+	lanes      *lanes
+	climber    *climber
+	retry      time.Duration // the collector's last word on deferred records
 
+	messages chan any
+	ended    chan error
+	hangUp   context.CancelFunc // ends the receiving
+
+	heard      time.Time // last message of the collector
 	pauseUntil time.Time // the spool could not be read
 	renewAt    time.Time // no renewal before
 	drain      *wire.Drain
-	drainUntil time.Time
+	next       Conn      // a better way, handshake done
+	stopUntil  time.Time // draining or moving: nothing is sent, answers are waited for
 }
 
-func newSession(u *Uplink, conn *link.Conn, w *wire.Welcome) *session {
-	return &session{u: u, conn: conn, flight: newFlight(int(min(w.Window, maxWindow))), retry: retryTime}
+func newSession(u *Uplink, f *found) *session {
+	s := &session{u: u, retry: retryTime, lanes: u.lanes}
+	s.use(f.conn, f.welcome)
+	s.flight = newFlight(window(f.welcome))
+	s.lanes.begin()
+	s.climber = u.ladder.newClimber(f, u.correct)
+	return s
 }
 
-// run serves the connection to its end; the error, never nil, says why it ended.
+func window(w *wire.Welcome) int { return int(min(w.Window, maxWindow)) }
+
+// use makes conn the connection of the session.
+func (s *session) use(conn Conn, w *wire.Welcome) {
+	s.conn, s.capability, s.heard, s.effort = conn, w.Capability, time.Now(), false
+}
+
+// run serves until the connection ends; the error, never nil, says why it ended.
 func (s *session) run(ctx context.Context) error {
-	rctx, cancel := context.WithCancel(ctx)
-	messages, ended := make(chan any, 16), make(chan error, 1)
-	go s.receive(rctx, messages, ended)
-	err := s.serve(ctx, messages, ended)
-	cancel()
-	code, reason := wire.CloseShutdown, "the agent stops"
+	s.listen(ctx)
+	var err error
+	for {
+		if err = s.serve(ctx); !errors.Is(err, errMove) {
+			break
+		}
+		next := s.next
+		s.next, s.stopUntil = nil, time.Time{}
+		if err = s.u.move(ctx, s, next); err != nil {
+			break
+		}
+	}
+	s.climber.stop()
+	if s.next != nil {
+		s.u.ladder.close(s.next, "the former way has ended")
+	}
+	reason := "the agent stops"
 	if ctx.Err() == nil {
 		reason = err.Error()
 	}
-	_ = s.conn.CloseWith(code, reason)
-	for range messages { // until the receiver has ended
+	s.hangUp()
+	_ = s.conn.CloseWith(wire.CloseShutdown, reason)
+	for range s.messages { // until the receiver has ended
 	}
 	return err
 }
 
+// listen starts receiving from the session's connection.
+func (s *session) listen(ctx context.Context) {
+	var rctx context.Context
+	rctx, s.hangUp = context.WithCancel(ctx)
+	s.messages, s.ended = make(chan any, 16), make(chan error, 1)
+	go receive(rctx, s.conn, s.messages, s.ended, s.u.log)
+}
+
+// leaveFor goes on with another connection. Answers that have come on the former one
+// count; what has none is sent again.
+func (s *session) leaveFor(ctx context.Context, conn Conn, w *wire.Welcome) {
+	s.hangUp()
+	for msg := range s.messages {
+		_ = s.handle(msg) // that connection is over, whatever it was
+	}
+	s.drain, s.stopUntil = nil, time.Time{}
+	s.use(conn, w)
+	s.flight.window = window(w)
+	s.flight.recall(time.Now())
+	s.listen(ctx)
+}
+
 // receive hands messages on; ended gets its last error after the last message.
-func (s *session) receive(ctx context.Context, messages chan<- any, ended chan<- error) {
+func receive(ctx context.Context, conn Conn, messages chan<- any, ended chan<- error, log zerolog.Logger) {
 	defer close(messages)
 	strikes := 0
 	for {
-		msg, err := s.conn.Recv(ctx)
+		msg, err := conn.Recv(ctx)
 		var mal *wire.MalformedError
 		if errors.As(err, &mal) && !mal.Fatal && strikes < maxStrikes-1 {
 			strikes++
-			s.u.log.Warn().Err(err).Msg("malformed message from the collector")
+			log.Warn().Err(err).Msg("malformed message from the collector")
 			continue
 		}
 		if err != nil {
@@ -93,7 +154,9 @@ func (s *session) receive(ctx context.Context, messages chan<- any, ended chan<-
 	}
 }
 
-func (s *session) serve(ctx context.Context, messages <-chan any, ended <-chan error) error {
+// serve sends and receives until the connection ends, or until it may be left for a
+// better one.
+func (s *session) serve(ctx context.Context) error {
 	renew := time.NewTicker(renewCheck)
 	defer renew.Stop()
 	timer := time.NewTimer(0)
@@ -112,19 +175,25 @@ func (s *session) serve(ctx context.Context, messages <-chan any, ended <-chan e
 		if more {
 			again = at
 		}
+		s.climber.due(ctx, time.Now())
 		timer.Reset(s.untilDue())
 		s.show()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case msg, ok := <-messages:
+		case msg, ok := <-s.messages:
 			if !ok {
-				return <-ended
+				return <-s.ended
 			}
+			s.heard = time.Now()
 			if err := s.handle(msg); err != nil {
 				return err
 			}
 		case <-s.u.deps.Spool.Appended():
+		case <-s.u.roamed:
+			s.climber.roamed()
+		case <-s.climber.done():
+			s.better(s.climber.take())
 		case <-timer.C:
 		case <-renew.C:
 			if err := s.renewIfDue(ctx); err != nil {
@@ -132,118 +201,67 @@ func (s *session) serve(ctx context.Context, messages <-chan any, ended <-chan e
 			}
 		case <-again:
 		}
-		if s.drain != nil && (len(s.flight.sent) == 0 || !time.Now().Before(s.drainUntil)) {
-			return s.leave()
+		if err := s.finished(time.Now()); err != nil {
+			return err
 		}
 	}
+}
+
+// better makes ready for the move to conn, if there is one.
+func (s *session) better(conn Conn) {
+	if conn == nil {
+		return
+	}
+	if s.drain != nil {
+		s.u.ladder.close(conn, "the collector drains")
+		return
+	}
+	s.next, s.stopUntil = conn, time.Now().Add(moveTime)
+}
+
+// finished tells whether the connection is to be left now.
+func (s *session) finished(now time.Time) error {
+	if !s.stopUntil.IsZero() && (len(s.flight.sent) == 0 || !now.Before(s.stopUntil)) {
+		if s.drain != nil {
+			return s.leave()
+		}
+		return errMove
+	}
+	if at, ok := s.flight.oldest(); ok && now.Sub(at) >= stallTime && now.Sub(s.heard) >= stallTime {
+		return &link.LostError{Reason: fmt.Sprintf("no answer to anything for %s", stallTime)}
+	}
+	return nil
 }
 
 // untilDue is the time to the next thing that no message announces.
 func (s *session) untilDue() time.Duration {
 	next := time.Now().Add(renewCheck)
 	consider := func(t time.Time) {
-		if t.Before(next) {
+		if !t.IsZero() && t.Before(next) {
 			next = t
 		}
 	}
-	if due, ok := s.flight.nextDue(); ok && s.flight.room() > 0 {
-		consider(due)
+	if s.flight.room() > 0 {
+		if due, ok := s.flight.nextDue(s.lanes.split, forever); ok {
+			consider(due)
+		}
 	}
-	if !s.pauseUntil.IsZero() {
-		consider(s.pauseUntil)
-	}
-	if s.drain != nil {
-		consider(s.drainUntil)
-	}
+	consider(s.lanes.due)
+	consider(s.pauseUntil)
+	consider(s.stopUntil)
+	consider(s.climber.at)
 	return max(time.Until(next), time.Millisecond)
 }
 
+// show tells how the session stands.
 func (s *session) show() {
-	s.u.update(func(st *State) { st.InFlight, st.Deferred = len(s.flight.sent), s.flight.waiting() })
-}
-
-// send sends a few records, deferred ones that are due first, and reports whether
-// there may be more to send at once.
-func (s *session) send(ctx context.Context) (more bool, err error) {
-	now := time.Now()
-	if s.drain != nil || now.Before(s.pauseUntil) || s.flight.room() == 0 {
-		return false, nil
-	}
-	s.pauseUntil = time.Time{}
-	st := s.u.deps.Spool.Status()
-	s.u.ages.note(now, st.NextSeq)
-	if from, to, ok := s.flight.takeDue(now, min(s.flight.room(), readRecords), s.retry); ok {
-		return true, s.resend(ctx, from, to)
-	}
-	if !s.flight.storing && st.NextSeq > s.flight.next+1+liveTail {
-		// Alerts need the newest records now; the rest waits for the storage.
-		s.flight.postpone(s.flight.next+1, st.NextSeq-1-liveTail, now.Add(s.retry))
-		s.flight.next = st.NextSeq - 1 - liveTail
-	}
-	records, ok := s.read(s.flight.next, min(s.flight.room(), readRecords))
-	if !ok {
-		return false, nil
-	}
-	for _, r := range records {
-		if err := s.sendOne(ctx, r); err != nil {
-			return false, err
-		}
-	}
-	return len(records) > 0, nil
-}
-
-// resend sends the deferred records from…to, those that are still in the spool.
-func (s *session) resend(ctx context.Context, from, to uint64) error {
-	for from <= to {
-		records, ok := s.read(from-1, int(min(to-from+1, readRecords)))
-		if !ok {
-			s.flight.postpone(from, to, s.pauseUntil)
-			return nil
-		}
-		if len(records) == 0 {
-			return nil
-		}
-		for _, r := range records {
-			if r.Seq > to {
-				return nil
-			}
-			if _, sent := s.flight.sent[r.Seq]; !sent {
-				if err := s.sendOne(ctx, r); err != nil {
-					return err
-				}
-			}
-			from = r.Seq + 1
-		}
-	}
-	return nil
-}
-
-// read looks into the spool. A spool that cannot be read now is asked again later.
-func (s *session) read(after uint64, n int) ([]Record, bool) {
-	records, err := s.u.deps.Spool.Read(after, n, readBytes)
-	if err != nil {
-		s.u.log.Warn().Err(err).Msg("spool cannot be read now")
-		s.pauseUntil = time.Now().Add(spoolRetry)
-		return nil, false
-	}
-	return records, true
-}
-
-func (s *session) sendOne(ctx context.Context, r Record) error {
-	if len(r.Payload) > wire.MaxPayload || r.Class == 0 {
-		s.flight.next = max(s.flight.next, r.Seq)
-		s.drop(r.Epoch, r.Seq, "record does not fit a frame")
-		return nil
-	}
-	err := s.conn.Send(ctx, wire.Frame{
-		Epoch: r.Epoch, Seq: r.Seq, Class: r.Class, CRC: r.CRC, Payload: r.Payload,
-		AgeMS: uint64(s.u.ages.age(time.Now(), r.Seq, r.Created).Milliseconds()),
+	now, st, l := time.Now(), s.u.deps.Spool.Status(), s.lanes
+	live := st.NextSeq - min(l.split, st.NextSeq) // at most, of the records that wait
+	s.u.update(func(o *State) {
+		o.InFlight, o.Deferred = len(s.flight.sent), s.flight.waiting()
+		o.Backlog = st.Records - min(live, st.Records)
+		o.LiveKbit, o.BacklogKbit, o.PausedReason = l.live.kbit(now), l.backlog.kbit(now), l.paused
 	})
-	if err != nil {
-		return err
-	}
-	s.flight.took(r.Epoch, r.Seq)
-	return nil
 }
 
 // drop sets a record aside that can never be delivered.
@@ -257,12 +275,14 @@ func (s *session) drop(epoch, seq uint64, reason string) {
 
 // handle acts on a message of the collector.
 func (s *session) handle(msg any) error {
+	now := time.Now()
 	switch m := msg.(type) {
 	case *wire.Ack:
-		ranges := s.flight.answered(m.Epoch, m.Ranges)
+		ranges, took := s.flight.answered(m.Epoch, m.Ranges, now)
 		if len(ranges) == 0 {
 			return nil
 		}
+		s.lanes.answered(took)
 		s.flight.storing = true
 		if err := s.u.deps.Spool.Ack(m.Epoch, ranges); err != nil {
 			// They stay, and go out again on the next connection: at least once.
@@ -275,17 +295,17 @@ func (s *session) handle(msg any) error {
 		})
 	case *wire.Defer:
 		s.retry = min(max(time.Duration(m.RetryMS)*time.Millisecond, minDelay), maxRetry)
-		due := time.Now().Add(s.retry)
-		for _, r := range s.flight.answered(m.Epoch, m.Ranges) {
+		ranges, _ := s.flight.answered(m.Epoch, m.Ranges, now)
+		for _, r := range ranges {
 			s.flight.storing = false
-			s.flight.postpone(r.From, r.To, due)
+			s.flight.postpone(r.From, r.To, now.Add(s.retry))
 		}
 	case *wire.Reject:
-		if len(s.flight.answered(m.Epoch, []wire.Range{{From: m.Seq, To: m.Seq}})) > 0 {
+		if ranges, _ := s.flight.answered(m.Epoch, []wire.Range{{From: m.Seq, To: m.Seq}}, now); len(ranges) > 0 {
 			s.drop(m.Epoch, m.Seq, m.Reason)
 		}
 	case *wire.Drain:
-		s.drain, s.drainUntil = m, time.Now().Add(drainTime)
+		s.drain, s.stopUntil = m, now.Add(drainTime)
 	case *wire.RenewResponse:
 		s.renewed(m)
 	default:

@@ -1,10 +1,21 @@
-// Package uplink drains the spool over the link: it keeps a connection to the
-// collector, sends records in their order, deletes what the collector has stored,
-// sends again what it deferred, sets aside what it rejected, and renews the agent's
-// certificate. It reconnects for ever.
+// Package uplink drains the spool over the link: it finds a way to the collector and
+// keeps it, sends records, deletes what the collector has stored, sends again what it
+// deferred, sets aside what it rejected, and renews the agent's certificate. It
+// reconnects for ever. A record leaves the spool by the collector's answer only, so
+// that whatever ends a connection, the next one sends again exactly what was not
+// answered.
 //
-// A record leaves the spool by the collector's answer only, so that whatever ends
-// a connection, the next one sends again exactly what was not answered.
+// The ladder (ladder.go, climb.go): QUIC at once, TCP 2 s later, a tunnel through the
+// proxy after that; the first whose hello is answered wins, and one hello is out at a
+// time, for the collector lets the newest connection of an agent win. On a lower rung
+// it tries to climb back, at most 10 minutes apart, and moves between two frames. QUIC
+// connections that die three times within 5 minutes have QUIC tried last for up to 10
+// minutes. What worked on a network is remembered (memory.go) as a head start, never
+// as a rule.
+//
+// The lanes (lanes.go, sending.go): a record is live while it is younger than a minute,
+// and goes first and at once; the rest is backlog and goes in between, in bundles,
+// under a cap, marked as of lower effort, and not while the path measures poor.
 package uplink
 
 import (
@@ -14,6 +25,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -37,15 +49,17 @@ type Record struct {
 
 // Status is what uplink asks of the spool's.
 type Status struct {
-	Epoch   uint64
-	NextSeq uint64 // of the next record
-	Records uint64
+	Epoch      uint64
+	EpochFirst uint64 // first seq of Epoch
+	LowestSeq  uint64 // that still waits; NextSeq when none does
+	NextSeq    uint64 // of the next record
+	Records    uint64
 }
 
 // Spool is the queue that uplink drains.
 type Spool interface {
-	// Read returns records with a seq above afterSeq, ascending.
-	Read(afterSeq uint64, maxRecords, maxBytes int) ([]Record, error)
+	// ReadRange returns records with a seq of from…to of one class (0: any), ascending.
+	ReadRange(from, to uint64, class wire.Class, maxRecords, maxBytes int) ([]Record, error)
 	Ack(epoch uint64, ranges []wire.Range) error
 	Drop(epoch, seq uint64, reason string) error
 	Appended() <-chan struct{}
@@ -60,25 +74,29 @@ type Identity interface {
 	Install(chain [][]byte, generation uint64) error
 }
 
-// Config is chosen by the operator.
-type Config struct {
-	Addr string // host:port of the collector
-}
-
 // Host describes this machine in the hello.
 type Host struct {
 	Version, BootID, Hostname, OS, Arch string
 }
 
-// Deps is handed in by code. Events and OnWelcome must not block.
+// Deps is handed in by code. Events, OnWelcome and Quality must not block.
 type Deps struct {
 	Spool    Spool
 	Identity Identity
 	Host     Host
-	// Events is told when the link comes up, goes down, or is refused for a new reason.
+	// MemoryFile is where to keep what was learnt about networks; "" is nowhere.
+	MemoryFile string
+	// Events is told when the link comes up, goes down, moves to another rung, or is
+	// refused for a new reason, and when the backlog pauses and resumes.
 	Events func(telemetry.LinkEvent)
 	// OnWelcome is told what the collector said, and the host that was dialled.
 	OnWelcome func(w wire.Welcome, collectorHost string)
+	// Quality tells whether this site's path measures poor now; nil: it never does.
+	Quality func() (poor bool)
+	// Dial connects; nil is link.Dial. LocalAddr is this machine's address on the way to
+	// the collector, "" when there is none; nil asks the system.
+	Dial      DialFunc
+	LocalAddr func() string
 	Log       zerolog.Logger
 }
 
@@ -95,15 +113,11 @@ const (
 	refusedEvery = time.Hour
 )
 
-const (
-	dialTime    = 20 * time.Second
-	welcomeTime = 10 * time.Second
-)
-
 // State is how the link stands.
 type State struct {
 	Connected bool
 	Transport string    // while connected
+	Reason    string    // why not on a higher rung: "on TCP: QUIC black-holed (no answer on UDP)"
 	Collector string    // host:port
 	Since     time.Time // of the last change of Connected
 	// Version of the collector, from its last welcome.
@@ -114,18 +128,30 @@ type State struct {
 	Deferred  uint64 // records that the collector asked to keep for later
 	Acked     uint64 // since the start
 	Rejected  uint64 // since the start
+
+	Backlog uint64 // records that wait and are not live
+	// Rates of the last ten seconds in kbit/s, headers of packets included.
+	LiveKbit, BacklogKbit float64
+	PausedReason          string // why the backlog does not go as fast as it may
 }
 
 // Uplink is the agent's side of the link.
 type Uplink struct {
-	cfg  Config
-	deps Deps
-	host string
-	log  zerolog.Logger
-	ages *ages // used by Run's goroutine only
+	cfg    Config
+	deps   Deps
+	host   string
+	log    zerolog.Logger
+	ages   *ages
+	codec  codec
+	roamed chan struct{} // this machine's address has changed
+	bin    sync.WaitGroup
 
+	// What follows is used by Run's goroutine only.
+	ladder    *ladder
+	lanes     *lanes
 	refused   string    // last refusal that was told
 	refusedAt time.Time // when
+	movedAt   time.Time // when a move was tried in vain
 
 	mu    sync.Mutex
 	state State // guarded by mu
@@ -133,6 +159,7 @@ type Uplink struct {
 
 // New makes an Uplink; Run starts it.
 func New(cfg Config, deps Deps) *Uplink {
+	cfg = cfg.withDefaults()
 	host, _, err := net.SplitHostPort(cfg.Addr)
 	if err != nil {
 		host = cfg.Addr
@@ -143,8 +170,30 @@ func New(cfg Config, deps Deps) *Uplink {
 	if deps.OnWelcome == nil {
 		deps.OnWelcome = func(wire.Welcome, string) {}
 	}
-	return &Uplink{cfg: cfg, deps: deps, host: host, log: deps.Log, ages: newAges(),
-		state: State{Collector: cfg.Addr, Since: time.Now()}}
+	if deps.Quality == nil {
+		deps.Quality = func() bool { return false }
+	}
+	now := time.Now()
+	u := &Uplink{cfg: cfg, deps: deps, host: host, log: deps.Log, ages: newAges(), codec: wireCodec(),
+		roamed: make(chan struct{}, 1), lanes: newLanes(cfg.BackfillKbit, now), state: State{Collector: cfg.Addr, Since: now}}
+	if deps.Dial == nil {
+		u.deps.Dial = u.dial
+	}
+	if deps.LocalAddr == nil {
+		u.deps.LocalAddr = func() string { return localAddr(cfg.Addr) }
+	}
+	u.ladder = &ladder{addr: cfg.Addr, dial: u.deps.Dial, proxy: cfg.ProxyURL, greet: u.greet, local: u.deps.LocalAddr,
+		memory: openMemory(deps.MemoryFile), bin: u.bin.Go, log: deps.Log}
+	return u
+}
+
+func (u *Uplink) dial(ctx context.Context, transport string, proxy *url.URL) (Conn, error) {
+	conn, err := link.Dial(ctx, link.DialConfig{Addr: u.cfg.Addr, Transport: transport, Proxy: proxy,
+		TLS: u.deps.Identity.TLS(), Log: u.log})
+	if err != nil {
+		return nil, err // not a nil *link.Conn, which would be a Conn
+	}
+	return conn, nil
 }
 
 // State returns how the link stands.
@@ -163,6 +212,9 @@ func (u *Uplink) update(f func(*State)) {
 // Run keeps the link up until ctx ends. Its error is always nil: nothing that the
 // far side or the network does ends it.
 func (u *Uplink) Run(ctx context.Context) error {
+	defer u.bin.Wait()
+	u.ages.note(time.Now(), u.deps.Spool.Status().NextSeq) // what waits now is backlog
+	u.bin.Go(func() { u.watch(ctx) })
 	delays := backoff.Backoff{Min: minDelay, Max: maxDelay}
 	for {
 		start := time.Now()
@@ -177,8 +229,54 @@ func (u *Uplink) Run(ctx context.Context) error {
 		wait := u.pause(err, &delays)
 		u.update(func(s *State) { s.LastError, s.RetryAt = err.Error(), time.Now().Add(wait) })
 		u.log.Info().Err(err).Int64("dur_ms", wait.Milliseconds()).Msg("no link, will try again")
-		if backoff.Sleep(ctx, wait) != nil {
+		if !u.sleep(ctx, wait) {
 			return nil
+		}
+	}
+}
+
+// sleep waits before the next connection: shorter when this machine has moved to
+// another network, unless the collector itself wants us to wait.
+func (u *Uplink) sleep(ctx context.Context, wait time.Duration) bool {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	roamed := u.roamed
+	if wait > maxDelay {
+		roamed = nil
+	}
+	select {
+	case <-t.C:
+	case <-roamed:
+		return backoff.Sleep(ctx, min(wait, minDelay)) == nil
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// watchMin and watchMax: how often this machine's address is looked at. Nothing is sent.
+const (
+	watchMin = 10 * time.Second
+	watchMax = 15 * time.Second
+)
+
+// watch notices a change of this machine's address, and how records age.
+func (u *Uplink) watch(ctx context.Context) {
+	last := u.deps.LocalAddr()
+	for {
+		if backoff.Sleep(ctx, watchMin+rand.N(watchMax-watchMin)) != nil {
+			return
+		}
+		u.ages.note(time.Now(), u.deps.Spool.Status().NextSeq)
+		addr := u.deps.LocalAddr()
+		if addr == "" || addr == last {
+			continue
+		}
+		u.log.Info().Str("addr", addr).Msg("this machine's address has changed")
+		last = addr
+		select {
+		case u.roamed <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -189,6 +287,9 @@ func (u *Uplink) pause(err error, delays *backoff.Backoff) time.Duration {
 		drained *drainError
 		closed  *link.ClosedError
 	)
+	if u.ourDoing(err) {
+		return minDelay
+	}
 	if errors.As(err, &drained) {
 		delays.Reset()
 		return drained.delay
@@ -216,41 +317,40 @@ func (e *drainError) Error() string {
 	return fmt.Sprintf("the collector asked to reconnect in %s: %s", e.delay.Round(time.Millisecond), e.reason)
 }
 
-// connection makes one connection and serves it to its end. The error is never nil.
+// connection finds a way to the collector and serves it to its end. The error is never
+// nil.
 func (u *Uplink) connection(ctx context.Context) error {
-	dctx, cancel := context.WithTimeout(ctx, dialTime)
-	conn, err := link.Dial(dctx, link.DialConfig{Addr: u.cfg.Addr, TLS: u.deps.Identity.TLS(), Log: u.log})
-	cancel()
-	if err != nil {
-		u.tellRefused(err)
-		return err
+	select {
+	case <-u.roamed: // the search begins on the new network anyhow
+	default:
 	}
-	welcome, err := u.greet(ctx, conn)
+	f, err := u.ladder.find(ctx)
 	if err != nil {
-		_ = conn.CloseWith(wire.CloseShutdown, "")
 		if ctx.Err() == nil {
 			u.tellRefused(err)
 		}
 		return err
 	}
 	u.refused = ""
-	u.up(conn, welcome)
-	err = newSession(u, conn, welcome).run(ctx)
+	u.up(f)
+	s, began := newSession(u, f), time.Now()
+	err = s.run(ctx)
 	reason := err.Error()
 	if ctx.Err() != nil {
 		reason = "the agent stops"
+	} else {
+		u.ladder.lost(s.conn.Transport(), err, time.Since(began))
 	}
-	u.down(conn, reason)
+	u.down(s.conn, reason)
 	return err
 }
 
 // greet says hello and waits for the welcome.
-func (u *Uplink) greet(ctx context.Context, conn *link.Conn) (*wire.Welcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, welcomeTime)
-	defer cancel()
+func (u *Uplink) greet(ctx context.Context, conn Conn) (*wire.Welcome, error) {
 	st, h := u.deps.Spool.Status(), u.deps.Host
 	err := conn.Send(ctx, wire.Hello{
 		Capability: wire.Capability, Version: h.Version, Epoch: st.Epoch, NextSeq: st.NextSeq, Pending: st.Records,
+		EpochFirst: st.EpochFirst, LowestSeq: st.LowestSeq,
 		BootID: h.BootID, Hostname: h.Hostname, OS: h.OS, Arch: h.Arch, NowMS: time.Now().UnixMilli(),
 	})
 	if err != nil {
@@ -267,19 +367,37 @@ func (u *Uplink) greet(ctx context.Context, conn *link.Conn) (*wire.Welcome, err
 	return w, nil
 }
 
-func (u *Uplink) up(conn *link.Conn, w *wire.Welcome) {
-	now := time.Now()
+func (u *Uplink) up(f *found) {
+	now, transport, reason := time.Now(), f.conn.Transport(), because(f.conn.Transport(), f.reason)
 	u.update(func(s *State) {
-		s.Connected, s.Transport, s.Version, s.Since, s.RetryAt = true, conn.Transport(), w.Version, now, time.Time{}
+		s.Connected, s.Transport, s.Reason, s.Version, s.Since, s.RetryAt = true, transport, reason, f.welcome.Version, now, time.Time{}
 	})
-	u.log.Info().Str("addr", conn.RemoteAddr().String()).Str("version", w.Version).Msg("link is up")
-	u.event("up", conn.Transport(), "")
-	u.deps.OnWelcome(*w, u.host)
+	u.log.Info().Str("addr", f.conn.RemoteAddr().String()).Str("version", f.welcome.Version).Str("reason", reason).
+		Msg("link is up over " + name(transport))
+	u.event("up", transport, reason)
+	u.deps.OnWelcome(*f.welcome, u.host)
 }
 
-func (u *Uplink) down(conn *link.Conn, reason string) {
+// correct takes note of what is wrong with QUIC, when a try has shown it, while the link
+// is on another rung.
+func (u *Uplink) correct(quic string) {
+	st := u.State()
+	if st.Transport != link.TransportTCP { // behind a proxy, more than QUIC is wrong
+		return
+	}
+	reason := because(st.Transport, quic)
+	if reason == st.Reason {
+		return
+	}
+	u.update(func(s *State) { s.Reason = reason })
+	u.ladder.learn(u.ladder.memory.at(u.ladder.local()), st.Transport, quic)
+	u.event("moved", st.Transport, reason)
+}
+
+func (u *Uplink) down(conn Conn, reason string) {
 	u.update(func(s *State) {
-		s.Connected, s.Transport, s.Since, s.InFlight, s.Deferred = false, "", time.Now(), 0, 0
+		s.Connected, s.Transport, s.Reason, s.Since, s.InFlight, s.Deferred = false, "", "", time.Now(), 0, 0
+		s.PausedReason, s.LiveKbit, s.BacklogKbit = "", 0, 0
 	})
 	u.event("down", conn.Transport(), reason)
 }
@@ -288,9 +406,9 @@ func (u *Uplink) down(conn *link.Conn, reason string) {
 // for a collector that is down for a week must not fill the spool with it.
 func (u *Uplink) tellRefused(err error) {
 	reason := err.Error()
-	var d *link.DialError
-	if errors.As(err, &d) {
-		reason = d.Kind + ": " + d.Advice // without the changing details
+	var none *NoWayError
+	if errors.As(err, &none) {
+		reason = none.Reason() // without the changing details
 	}
 	if reason == u.refused && time.Since(u.refusedAt) < refusedEvery {
 		return

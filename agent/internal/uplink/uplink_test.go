@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -52,7 +53,7 @@ func (q *queue) add(n int) {
 	}
 }
 
-func (q *queue) Read(after uint64, maxRecords, _ int) ([]Record, error) {
+func (q *queue) ReadRange(from, to uint64, class wire.Class, maxRecords, maxBytes int) ([]Record, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.readErr != nil {
@@ -61,10 +62,19 @@ func (q *queue) Read(after uint64, maxRecords, _ int) ([]Record, error) {
 		return nil, err
 	}
 	var out []Record
-	for _, r := range q.records {
-		if r.Seq > after && len(out) < maxRecords {
-			out = append(out, r)
+	bytes := 0
+	i, _ := slices.BinarySearchFunc(q.records, from, func(r Record, seq uint64) int { return cmp.Compare(r.Seq, seq) })
+	for _, r := range q.records[i:] {
+		if r.Seq > to {
+			break
 		}
+		if class != 0 && r.Class != class {
+			continue
+		}
+		if bytes += len(r.Payload); len(out) >= maxRecords || len(out) > 0 && bytes > maxBytes {
+			break
+		}
+		out = append(out, r)
 	}
 	return out, nil
 }
@@ -91,7 +101,11 @@ func (q *queue) Appended() <-chan struct{} { return q.appended }
 func (q *queue) Status() Status {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return Status{Epoch: 1, NextSeq: q.next, Records: uint64(len(q.records))}
+	st := Status{Epoch: 1, EpochFirst: 1, LowestSeq: q.next, NextSeq: q.next, Records: uint64(len(q.records))}
+	if len(q.records) > 0 {
+		st.LowestSeq = q.records[0].Seq
+	}
+	return st
 }
 
 // left is the seqs that are still in the spool.
@@ -158,6 +172,7 @@ func newBench(t *testing.T) *bench {
 	b.up = New(Config{Addr: b.addr}, Deps{
 		Spool: b.q, Identity: b.id, Host: Host{Version: "1.0", Hostname: "pbx"}, Log: zerolog.Nop(),
 		Events:    func(e telemetry.LinkEvent) { b.events <- e },
+		LocalAddr: func() string { return "127.0.0.1" },
 		OnWelcome: func(_ wire.Welcome, host string) { b.welcome <- host },
 	})
 	return b
@@ -281,7 +296,8 @@ func TestDeliverAndDelete(t *testing.T) {
 	b.q.add(50)
 	b.start()
 	c, hello := b.accept()
-	if hello.Version != "1.0" || hello.Hostname != "pbx" || hello.Pending != 50 || hello.NextSeq != 51 || hello.Epoch != 1 || hello.NowMS == 0 {
+	if hello.Version != "1.0" || hello.Hostname != "pbx" || hello.Pending != 50 || hello.NextSeq != 51 || hello.Epoch != 1 || hello.NowMS == 0 ||
+		hello.EpochFirst != 1 || hello.LowestSeq != 1 {
 		t.Errorf("hello = %+v", hello)
 	}
 	c.send(wire.Welcome{Capability: 1, Version: "9.9", Window: 256})
@@ -317,25 +333,30 @@ func TestDeliverAndDelete(t *testing.T) {
 
 func TestWindowIsKept(t *testing.T) {
 	b := newBench(t)
-	b.q.add(10)
+	b.q.add(10) // backlog: half of the window
 	b.start()
 	c := b.greet(4)
-	if got := c.frames(4); !slices.Equal(got, seqs(1, 4)) {
+	if got := c.frames(2); !slices.Equal(got, seqs(1, 2)) {
+		t.Errorf("frames %v", got)
+	}
+	b.q.add(10) // live: what is left of it
+	if got := c.frames(2); !slices.Equal(got, seqs(11, 12)) {
 		t.Errorf("frames %v", got)
 	}
 	b.until("window full", func() bool { return b.up.State().InFlight == 4 })
+	c.ack(11, 11)
 	c.ack(1, 1)
-	if got := c.frames(1); got[0] != 5 {
-		t.Errorf("frame %v", got)
+	if got := c.frames(2); !slices.Equal(got, seqs(13, 14)) { // live goes first
+		t.Errorf("frames %v", got)
 	}
 	b.until("window full again", func() bool { return b.up.State().InFlight == 4 })
 }
 
 func TestAnswersForOthersAreIgnored(t *testing.T) {
 	b := newBench(t)
-	b.q.add(6)
 	b.start()
 	c := b.greet(3)
+	b.q.add(6)
 	c.frames(3)
 	c.ack(4, 1<<62) // never sent
 	c.send(wire.Ack{Epoch: 2, Ranges: []wire.Range{{From: 1, To: 3}}})
@@ -375,24 +396,27 @@ func TestNewRecordsPassDeferredOnes(t *testing.T) {
 	b.q.add(2000)
 	b.start()
 	c := b.greet(64)
-	// The collector stores nothing. It sees the first ones and then the newest, not
-	// two thousand frames for nothing.
-	seen, last := 0, uint64(0)
-	for last != 2000 {
-		f := recv[*wire.Frame](c)
-		seen, last = seen+1, f.Seq
+	// The collector stores nothing. It sees a few of the backlog, not two thousand frames
+	// for nothing; and each live record, for it judges what it cannot store.
+	later := func(f *wire.Frame) {
 		c.send(wire.Defer{Epoch: 1, Ranges: []wire.Range{{From: f.Seq, To: f.Seq}}, RetryMS: 3_600_000})
 	}
-	if seen > 700 {
-		t.Errorf("%d frames were sent to be deferred", seen)
+	later(recv[*wire.Frame](c))
+	for want := uint64(2001); want <= 2010; want++ {
+		b.q.add(1)
+		seen := 0
+		f := recv[*wire.Frame](c)
+		for ; f.Seq != want; f = recv[*wire.Frame](c) {
+			later(f)
+			if seen++; seen > 64 {
+				t.Fatalf("%d frames were sent to be deferred", seen)
+			}
+		}
+		later(f)
 	}
-	b.until("all wait", func() bool { return b.up.State().Deferred == 2000 })
-	b.q.add(1)
-	if got := c.frames(1); got[0] != 2001 {
-		t.Errorf("frame %v", got)
-	}
-	if left := b.q.left(); len(left) != 2001 {
-		t.Errorf("%d of 2001 records left", len(left))
+	b.until("all answered", func() bool { s := b.up.State(); return s.InFlight == 0 && s.Deferred > 10 })
+	if left := b.q.left(); len(left) != 2010 {
+		t.Errorf("%d of 2010 records left", len(left))
 	}
 }
 
@@ -424,12 +448,12 @@ func TestRestartOfTheCollector(t *testing.T) {
 	b.ln.Close()
 	b.event("down")
 	b.q.add(1)
-	if e := b.event("refused"); !strings.HasPrefix(e.Reason, link.KindRefused) {
+	if e := b.event("refused"); !strings.HasPrefix(e.Reason, "no way to the collector: QUIC rejected; TCP rejected") {
 		t.Errorf("event %+v", e)
 	}
 	b.ln = b.ca.Listen(b.addr)
 	c = b.greet(256)
-	if got, want := c.frames(7), []uint64{4, 5, 7, 8, 9, 10, 11}; !slices.Equal(got, want) {
+	if got, want := c.frames(7), []uint64{11, 4, 5, 7, 8, 9, 10}; !slices.Equal(got, want) {
 		t.Errorf("sent again: %v; want %v", got, want)
 	}
 	b.event("up") // and the refusals in between were told once
@@ -535,15 +559,19 @@ func TestHostileCollector(t *testing.T) {
 	t.Run("no window", func(t *testing.T) {
 		b := newBench(t)
 		b.start()
-		c, _ := b.accept()
-		c.send(wire.Welcome{Capability: 1})
+		for range 2 { // over QUIC and over TCP
+			c, _ := b.accept()
+			c.send(wire.Welcome{Capability: 1})
+		}
 		b.event("refused")
 	})
 	t.Run("no welcome", func(t *testing.T) {
 		b := newBench(t)
 		b.start()
-		c, _ := b.accept()
-		c.send(wire.Ack{})
+		for range 2 {
+			c, _ := b.accept()
+			c.send(wire.Ack{})
+		}
 		b.event("refused")
 	})
 	t.Run("a message of agents", func(t *testing.T) {
