@@ -49,7 +49,7 @@ func under(path, prefix string) bool {
 // parent. A new arrow gets its reason here, in the same commit.
 var siblings = map[string][]string{
 	"scrape": {"threecx"},                                         // reads the PBX through its client
-	"config": {"threecx", "probe", "spool"},                       // each part owns its section's type and Validate
+	"config": {"threecx", "probe", "spool", "uplink"},             // each part owns its section's type and Validate
 	"doctor": {"config", "identity", "probe", "spool", "threecx"}, // diagnoses each of them
 }
 

@@ -16,6 +16,7 @@ import (
 	"sidetone/agent/internal/probe"
 	"sidetone/agent/internal/spool"
 	"sidetone/agent/internal/threecx"
+	"sidetone/agent/internal/uplink"
 )
 
 // maxFile bounds the configuration file and the files of secrets.
@@ -30,6 +31,7 @@ type Config struct {
 	PBX     *PBX
 	Targets []probe.Target
 	Spool   spool.Config
+	Link    uplink.Config // but for Addr, which is not in the file
 	Log     Log
 	Agent   Agent
 
@@ -120,7 +122,7 @@ func Load(path string, checks ...Check) (*Config, error) {
 
 // secret tells whether the file itself holds one.
 func (c *Config) secret() bool {
-	return c.PBX != nil && (c.PBX.ClientSecret != "" || c.PBX.Password != "")
+	return c.PBX != nil && (c.PBX.ClientSecret != "" || c.PBX.Password != "") || c.Link.ProxyPassword()
 }
 
 func readBounded(path string, limit int64) ([]byte, error) {
@@ -156,6 +158,13 @@ func parse(b []byte, dir string, checks ...Check) (*Config, []Mistake) {
 	}
 	if t := root.table("spool"); t != nil {
 		c.Spool = spool.Config{MaxBytes: t.size("max_bytes"), MaxAge: t.duration("max_age"), Dir: t.file("dir")}
+		t.done()
+	}
+	if t := root.table("link"); t != nil {
+		c.Link = uplink.Config{BackfillKbit: t.number("backfill_kbit"), Proxy: t.text("proxy")}
+		if v, ok := t.values["backfill_kbit"]; ok && v == int64(0) {
+			t.bad("backfill_kbit", "must be above zero")
+		}
 		t.done()
 	}
 	if t := root.table("log"); t != nil {
@@ -216,6 +225,7 @@ func (r *reader) validate(c *Config, checks []Check) {
 		errs = append(errs, errors.New(targetPath(err.Error())))
 	}
 	errs = append(errs, c.Spool.Validate()...)
+	errs = append(errs, c.Link.Validate()...)
 	for _, check := range checks {
 		errs = append(errs, check(c)...)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"sidetone/agent/internal/probe"
+	"sidetone/agent/internal/uplink"
 	"sidetone/shared/telemetry"
 )
 
@@ -75,6 +76,10 @@ max_bytes = "256 MiB"
 max_age = "7d"
 dir = "queue"
 
+[link]
+backfill_kbit = 512
+proxy = "http://proxy.example.com:3128"
+
 [log]
 level = "debug"
 format = "json"
@@ -98,6 +103,9 @@ default_targets = false
 	}
 	if c.Spool.MaxBytes != 256<<20 || c.Spool.MaxAge != 7*24*time.Hour || c.Spool.Dir != filepath.Join(dir, "queue") {
 		t.Errorf("spool: %+v", c.Spool)
+	}
+	if c.Link != (uplink.Config{BackfillKbit: 512, Proxy: "http://proxy.example.com:3128"}) {
+		t.Errorf("link: %+v", c.Link)
 	}
 	if c.Log != (Log{"debug", "json"}) || c.Agent.DefaultTargets || len(c.Warnings) != 0 {
 		t.Errorf("log %+v, agent %+v, warnings %v", c.Log, c.Agent, c.Warnings)

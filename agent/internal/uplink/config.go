@@ -60,6 +60,16 @@ func parseProxy(text string) (*url.URL, error) {
 	return u, nil
 }
 
+// ProxyPassword tells whether there is a password in Proxy.
+func (c Config) ProxyPassword() bool {
+	u, err := parseProxy(c.Proxy)
+	if err != nil || u.User == nil {
+		return false
+	}
+	_, set := u.User.Password()
+	return set
+}
+
 // ProxyURL is the proxy to use on the way to the collector, nil when there is none.
 func (c Config) ProxyURL() (*url.URL, error) {
 	switch c.Proxy {
