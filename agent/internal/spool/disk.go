@@ -101,10 +101,19 @@ func (s *Spool) recover() {
 		}
 		s.sentinel = snt
 	}
+	if s.cfg.Encrypt && s.keys.fresh == nil {
+		ring, err := loadKeys(s.cfg)
+		if ring.fresh == nil {
+			s.why = clip(fmt.Sprint(err))
+			return
+		}
+		s.keys = ring
+	}
 	if s.db == nil && !s.openDB() {
 		return
 	}
 	s.settlePromise()
+	s.dropBefore()
 	if !s.bury() {
 		return
 	}

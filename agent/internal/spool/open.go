@@ -25,6 +25,7 @@ func (s *Spool) open() {
 		s.next = promised.Next
 		s.epochs = knownEpochs(promised)
 	}
+	s.loadKeys()
 	if s.mayOpen() {
 		s.openDB()
 	} else {
@@ -34,11 +35,12 @@ func (s *Spool) open() {
 		s.degrade("sentinel file cannot be used")
 	}
 	lost := s.settlePromise()
+	s.dropBefore()
 	switch {
 	case s.db == nil && promised != nil:
 		s.next++ // a crash may have left one record that the sentinel does not know of
-	case s.db == nil && !fresh:
-		s.next = unknownBase
+	case promised == nil && !fresh && (s.db == nil || s.setAsideDB):
+		s.next = max(s.next, s.unknownBase())
 	case s.next == 0:
 		s.next = 1
 	}
@@ -49,8 +51,14 @@ func (s *Spool) open() {
 }
 
 // unknownBase is where numbering starts when there are records on disk and neither
-// they nor the sentinel can be read. No spool ever gives that many numbers.
-const unknownBase = 1 << 40
+// they nor the sentinel can be read. No spool ever gives 256 numbers a millisecond, so it
+// is above all that were given, also after the last such start.
+func (s *Spool) unknownBase() uint64 {
+	return min(uint64(max(0, s.deps.Now().UnixMilli()))<<8|1<<40, maxSeq/2)
+}
+
+// maxSeq is above all numbers that are believed; JavaScript counts to 2^53.
+const maxSeq = 1 << 53
 
 func knownEpochs(p *promise) []epochStart {
 	var out []epochStart
@@ -74,15 +82,19 @@ func (s *Spool) newEpoch() {
 }
 
 // openDB opens the database and reads what is in it; one that cannot be opened is
-// quarantined and a new one made. False means that neither worked.
+// quarantined and a new one made, with the records that can be read of the old one.
+// False means that neither worked.
 func (s *Spool) openDB() bool {
 	started := time.Now()
 	dir := s.cfg.path(dbName)
 	err := s.tryOpen(dir)
 	if err != nil && !s.setAsideDB { // once: a second time would push out what is worth keeping
 		s.setAsideDB = true
-		s.quarantine(dir, err)
+		aside := s.quarantine(dir, err)
 		err = s.tryOpen(dir)
+		if err == nil && aside != "" {
+			s.rescue(aside)
+		}
 	}
 	if err != nil {
 		s.degrade("open database: " + err.Error())
@@ -95,12 +107,16 @@ func (s *Spool) openDB() bool {
 
 // tryOpen opens the database and loads index and gaps. Records in memory stay.
 func (s *Spool) tryOpen(dir string) error {
-	if err := checkTables(dir); err != nil {
+	if err := checkTables(dir, 0); err != nil {
+		return err
+	}
+	if err := s.precheck(dir); err != nil {
 		return err
 	}
 	if err := s.mayOpenDB(); err != nil {
 		return err
 	}
+	s.keepBefore(dir)
 	db, err := openStore(dir, s.deps.Log)
 	s.openedDB()
 	if err != nil {
@@ -113,6 +129,12 @@ func (s *Spool) tryOpen(dir string) error {
 	if err != nil {
 		return errors.Join(err, db.close())
 	}
+	s.take(db, idx, epochs, gaps)
+	return nil
+}
+
+// take makes an open database the spool's.
+func (s *Spool) take(db *store, idx index, epochs []epochStart, gaps gapList) {
 	s.idx.each(0, func(e entry) bool { idx.add(e); return true })
 	s.idx, s.db = idx, db
 	s.mergeEpochs(epochs)
@@ -128,7 +150,6 @@ func (s *Spool) tryOpen(dir string) error {
 		}
 	}
 	s.gaps = gaps
-	return nil
 }
 
 // loadAll reads index and gaps. Badger gives them in key order, which is that of epoch
@@ -187,15 +208,18 @@ func (s *Spool) mergeEpochs(found []epochStart) {
 // some.
 func (s *Spool) settlePromise() bool {
 	p := s.promised
-	if p == nil || s.db == nil || len(s.epochs) == 0 {
+	if s.db == nil {
+		return false
+	}
+	if s.before != "" && (p == nil || len(p.missing(s.idx.disk)) > 0) {
+		s.rescue(s.before)
+	}
+	if p == nil || len(s.epochs) == 0 {
 		return false
 	}
 	s.promised = nil
 	s.restoreGaps(p.Gaps)
 	lost := p.missing(s.idx.disk)
-	if len(lost) > 0 {
-		lost = s.salvage(lost)
-	}
 	for _, sp := range lost {
 		s.lose(sp, telemetry.GapDamaged)
 	}
@@ -216,10 +240,12 @@ func (s *Spool) settlePromise() bool {
 func (s *Spool) restoreGaps(kept []keptGap) {
 	var ws []write
 	for _, k := range kept {
-		if k.From > k.To || s.idx.disk.overlaps(span{k.From, k.To}) {
+		if k.From > k.To {
 			continue
 		}
-		ws = append(ws, s.gaps.add(telemetry.Gap{Observed: k.Observed, Epoch: k.Epoch, From: k.From, To: k.To, Reason: k.Reason})...)
+		for _, sp := range s.idx.disk.holes(span{k.From, k.To}) {
+			ws = append(ws, s.gaps.add(telemetry.Gap{Observed: k.Observed, Epoch: k.Epoch, From: sp.from, To: sp.to, Reason: k.Reason})...)
+		}
 	}
 	s.forget(nil, ws)
 }
@@ -240,53 +266,4 @@ func (s *Spool) lose(sp span, reason string) {
 		from = to + 1
 	}
 	s.forget(nil, ws)
-}
-
-// salvage looks for the payloads of records whose index entry is lost. It returns
-// what stays lost.
-func (s *Spool) salvage(lost spans) spans {
-	const most = 10_000 // a bound on the time that this takes
-	var rest spans
-	found := map[uint64]entry{}
-	tried := 0
-	for _, sp := range lost {
-		for seq := sp.from; seq <= sp.to; seq++ {
-			if tried++; tried > most {
-				rest = append(rest, span{seq, sp.to})
-				break
-			}
-			epoch := s.epochOf(seq)
-			v, err := s.db.get(key(prefixRecord, epoch, seq))
-			if err == nil {
-				if r, err := decodeRecord(epoch, seq, v); err == nil {
-					found[seq] = entryOf(&r)
-					continue
-				}
-			}
-			rest.add(seq)
-		}
-	}
-	if len(found) == 0 {
-		return rest
-	}
-	var all []entry
-	s.idx.each(0, func(e entry) bool { all = append(all, e); return true })
-	var ws []write
-	for seq, e := range found {
-		all = append(all, e)
-		ws = append(ws, write{key(prefixIndex, s.epochOf(seq), seq), indexValue(e)})
-	}
-	slices.SortFunc(all, func(a, b entry) int { return int(int64(a.seq) - int64(b.seq)) })
-	s.idx = index{}
-	for _, e := range all {
-		s.idx.add(e)
-	}
-	s.next = max(s.next, s.idx.last()+1)
-	for i := 0; i < len(ws); i += perTxn {
-		if err := s.db.write(ws[i:min(i+perTxn, len(ws))]); err != nil {
-			s.degrade(err.Error())
-			break
-		}
-	}
-	return rest
 }

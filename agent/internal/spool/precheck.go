@@ -48,14 +48,14 @@ func (s *Spool) mayOpenDB() error {
 
 func (s *Spool) openedDB() { _ = os.Remove(s.cfg.path(openingName)) }
 
-// checkTables looks at what Badger reads of each table when it opens.
-func checkTables(dir string) error {
-	list, err := filepath.Glob(filepath.Join(dir, "*.sst"))
-	if err != nil {
-		return err
-	}
-	for _, path := range list {
-		if err := checkTable(path); err != nil {
+// checkTables looks at what Badger reads of each table when it opens: the index and the
+// last block. Of the newest tables, up to full bytes, it reads all blocks.
+func checkTables(dir string, full int64) error {
+	for _, path := range matches(dir, "*.sst") {
+		if st, err := os.Stat(path); err == nil {
+			full -= st.Size()
+		}
+		if err := checkTable(path, full >= 0); err != nil {
 			return fmt.Errorf("table %s: %w", filepath.Base(path), err)
 		}
 	}
@@ -67,7 +67,7 @@ var errTable = errors.New("is damaged")
 // checkTable reads a table from its end: length of a checksum (4 bytes, big-endian),
 // checksum, length of the index, index; before them the blocks, each of which ends with
 // the length of a checksum and the checksum before that.
-func checkTable(path string) (err error) {
+func checkTable(path string, all bool) (err error) {
 	defer caught("check table", &err) // the index is walked after its checksum, yet it is a file
 	f, err := os.Open(path)
 	if err != nil {
@@ -83,17 +83,21 @@ func checkTable(path string) (err error) {
 		return fmt.Errorf("index: %w", err)
 	}
 	ti := fb.GetRootAsTableIndex(index, 0)
-	var last fb.BlockOffset
-	if n := ti.OffsetsLength(); n == 0 || !ti.Offsets(&last, n-1) {
+	var o fb.BlockOffset
+	n := ti.OffsetsLength()
+	if n == 0 {
 		return fmt.Errorf("index: %w", errTable)
 	}
-	start, size := int64(last.Offset()), int64(last.Len())
-	sum, end, err := readSum(f, start+size)
-	if err != nil || end < start {
-		return fmt.Errorf("last block: %w", errors.Join(errTable, err))
-	}
-	if _, err := readChecked(f, start, end-start, sum); err != nil {
-		return fmt.Errorf("last block: %w", err)
+	for i := range n {
+		if !all && i < n-1 {
+			continue
+		}
+		if !ti.Offsets(&o, i) {
+			return fmt.Errorf("index: %w", errTable)
+		}
+		if _, err := readBlock(f, int64(o.Offset()), int64(o.Len())); err != nil {
+			return fmt.Errorf("block %d of %d: %w", i+1, n, err)
+		}
 	}
 	return nil
 }

@@ -21,20 +21,27 @@ const (
 
 func stamp(t time.Time) string { return t.UTC().Format("20060102T150405.000Z") }
 
-// quarantine renames a database that cannot be opened, and makes the name free.
-func (s *Spool) quarantine(dir string, cause error) {
+// quarantine renames a database that cannot be opened, makes the name free, and returns
+// the new one. When its files were kept as they were before Badger touched them, those
+// are what is kept. The sentinel goes with it, to tell later what waited then.
+func (s *Spool) quarantine(dir string, cause error) string {
 	name := quarantinePrefix + stamp(s.deps.Now())
 	to := s.cfg.path(name)
-	err := os.Rename(dir, to)
+	from := dir
+	if s.before != "" && os.RemoveAll(dir) == nil {
+		from, s.before = s.before, ""
+	}
+	err := os.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) {
-		return
+		return ""
 	}
 	if err != nil {
 		s.deps.Log.Error().Err(err).AnErr("reason", cause).Msg("damaged spool cannot be set aside: stop the agent and move the directory away")
-		return
+		return ""
 	}
 	s.deps.Log.Error().Err(cause).Str("path", to).Msg("spool database cannot be opened: set aside, a new one is started")
 	s.note(StateOK, StateQuarantined, fmt.Sprintf("%s: %s", name, cause))
+	_ = copyFile(s.cfg.path(sentinelName), filepath.Join(to, sentinelName)) // a file instead of a directory has no room for it
 	keepNewest(s.cfg.Dir, quarantinePrefix+"*", maxQuarantines)
 	for _, old := range matches(s.cfg.Dir, quarantinePrefix+"*")[1:] {
 		if dirSize(to)+dirSize(old) > s.cfg.MaxBytes {
@@ -42,6 +49,7 @@ func (s *Spool) quarantine(dir string, cause error) {
 			_ = os.RemoveAll(old)
 		}
 	}
+	return to
 }
 
 // matches lists files by pattern, the newest name first.

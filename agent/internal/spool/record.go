@@ -21,6 +21,7 @@ const (
 
 const (
 	recordFormat = 1
+	sealedFormat = 2 // see seal
 	headerSize   = 18
 	// MaxPayload bounds a payload. A Badger transaction may hold 15 % of a memtable,
 	// 307 KB with our 2 MB, and a record is written in one.
@@ -93,12 +94,13 @@ func headerCRC(epoch, seq uint64, v []byte) uint32 {
 	return crc32.Update(crc32.Checksum(id[:], castagnoli), castagnoli, v[:14])
 }
 
-// decodeRecord checks a value and reads it. The payload shares v's memory.
+// decodeRecord checks a value and reads it. The payload shares v's memory; in a sealed
+// value it is still encrypted.
 func decodeRecord(epoch, seq uint64, v []byte) (Record, error) {
 	if len(v) <= headerSize {
 		return Record{}, fmt.Errorf("%w: %d bytes", errDamaged, len(v))
 	}
-	if v[0] != recordFormat {
+	if v[0] != recordFormat && v[0] != sealedFormat {
 		return Record{}, fmt.Errorf("%w: format %d", errDamaged, v[0])
 	}
 	if binary.BigEndian.Uint32(v[14:]) != headerCRC(epoch, seq, v) {

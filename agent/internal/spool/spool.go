@@ -7,6 +7,7 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -43,6 +44,13 @@ type Config struct {
 	MinFreeBytes uint64
 	// MaxMemoryBytes bounds the records kept in memory while the disk is unusable.
 	MaxMemoryBytes uint64
+	// Encrypt has payloads encrypted at rest. Switching it changes new records only.
+	Encrypt bool
+	// KeyFile holds the key, and is made when there is none; by default it is beside Dir.
+	KeyFile string
+	// Credentials is a directory with credentials; a key there goes before KeyFile. By
+	// default it is systemd's, $CREDENTIALS_DIRECTORY.
+	Credentials string
 }
 
 // Defaults and bounds of Config.
@@ -86,6 +94,12 @@ func (c Config) withDefaults() Config {
 	if c.MaxMemoryBytes == 0 {
 		c.MaxMemoryBytes = DefaultMaxMemoryBytes
 	}
+	if c.KeyFile == "" {
+		c.KeyFile = filepath.Join(filepath.Dir(filepath.Clean(c.Dir)), KeyFileName)
+	}
+	if c.Credentials == "" {
+		c.Credentials = os.Getenv("CREDENTIALS_DIRECTORY")
+	}
 	return c
 }
 
@@ -108,6 +122,9 @@ type Deps struct {
 	FreeSpace func(path string) (free, total uint64, err error)
 	// Event is called, without locks, for what a person should hear of.
 	Event func(Event)
+	// Precheck opens the database in dir for trial, where it may crash: see ExecChecker.
+	// Without it, only the known faults are looked for before Badger opens it.
+	Precheck func(ctx context.Context, dir string) error
 }
 
 // Spool is safe for concurrent use.
@@ -125,7 +142,9 @@ type Spool struct {
 	payloads   map[uint64][]byte // of records in memory, by seq
 	epochs     []epochStart      // ascending; the last is the current one
 	next       uint64            // seq of the next record
-	doomed     []write           // deletions of records that wait for the disk
+	keys       keyring
+	before     string  // the database's files as they were before it was opened; "" = not kept
+	doomed     []write // deletions of records that wait for the disk
 	gaps       gapList
 	gapsOld    bool     // the database does not hold the present gaps
 	promised   *promise // what must be in the database, while that is not open yet
@@ -172,6 +191,7 @@ func Open(cfg Config, deps Deps) (*Spool, error) {
 		appended: make(chan struct{}, 1),
 		payloads: map[uint64][]byte{},
 	}
+	dropViews(cfg.Dir)
 	s.mu.Lock()
 	s.open()
 	s.mu.Unlock()
@@ -226,6 +246,9 @@ func (s *Spool) Append(class wire.Class, payload []byte) (epoch, seq uint64, err
 	}
 	s.checkDisk()
 	e := entryOf(&r)
+	if s.cfg.Encrypt {
+		e.size += sealOverhead
+	}
 	s.makeRoom(uint64(e.size))
 	if !s.degraded {
 		if err := s.put(&r, e); err != nil {
@@ -249,8 +272,12 @@ func (s *Spool) Append(class wire.Class, payload []byte) (epoch, seq uint64, err
 
 // put writes a record and its index entry in one transaction.
 func (s *Spool) put(r *Record, e entry) error {
+	v, err := s.encode(r)
+	if err != nil {
+		return err
+	}
 	return s.db.write([]write{
-		{key(prefixRecord, r.Epoch, r.Seq), encodeRecord(r)},
+		{key(prefixRecord, r.Epoch, r.Seq), v},
 		{key(prefixIndex, r.Epoch, r.Seq), indexValue(e)},
 	})
 }
@@ -351,7 +378,7 @@ func (s *Spool) load(e entry) (Record, error) {
 	if err != nil {
 		return Record{}, s.readFailed(k, err)
 	}
-	return decodeRecord(epoch, e.seq, v)
+	return s.decode(epoch, e.seq, v)
 }
 
 // readFailed judges a record that the database does not give. A block with a wrong

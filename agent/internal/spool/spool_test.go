@@ -22,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(memoryDir) != "" {
+		memoryChild()
+		return
+	}
 	if os.Getenv(childDir) != "" {
 		child()
 		return
@@ -662,18 +666,6 @@ func copyOnce(from, to string) error {
 		}
 		return os.Truncate(filepath.Join(to, rel), int64(len(b)))
 	})
-}
-
-func BenchmarkAppend(b *testing.B) {
-	s := open(b, Config{Dir: b.TempDir()}, testDeps(b))
-	payload := bytes.Repeat([]byte("p"), 4<<10)
-	b.SetBytes(int64(len(payload)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, _, err := s.Append(wire.ClassSample, payload); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
 
 func BenchmarkReadAck(b *testing.B) {

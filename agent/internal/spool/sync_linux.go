@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"os"
 	"syscall"
 
@@ -36,4 +37,14 @@ func allocated(info os.FileInfo) uint64 {
 		return uint64(st.Blocks) * 512
 	}
 	return uint64(info.Size())
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
 }

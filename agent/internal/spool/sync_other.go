@@ -3,6 +3,7 @@
 package spool
 
 import (
+	"errors"
 	"math"
 	"os"
 	"syscall"
@@ -25,3 +26,13 @@ func lockFile(f *os.File) error {
 
 // allocated is what a file takes on disk, at most.
 func allocated(info os.FileInfo) uint64 { return uint64(info.Size()) }
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
+}

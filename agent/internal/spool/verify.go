@@ -3,8 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -21,26 +20,46 @@ type Check struct {
 	DamagedTotal   uint64   `json:"damaged_total"`
 	// Missing counts records that the sentinel promises and the database lacks.
 	Missing uint64 `json:"missing_total"`
+	// NoKey counts records that are whole, and encrypted with a key that is not here.
+	NoKey uint64   `json:"no_key_total"`
+	Notes []string `json:"notes,omitempty"`
 }
 
 // OK says that nothing is wrong.
-func (c Check) OK() bool { return c.DamagedTotal == 0 && c.Missing == 0 }
+func (c Check) OK() bool { return c.DamagedTotal == 0 && c.Missing == 0 && c.NoKey == 0 }
 
-// Verify reads every record of a spool that no agent has open, checks it, and changes
-// nothing.
+// Verify is VerifyConfig with the usual place of keys.
 func Verify(dir string, log zerolog.Logger) (Check, error) {
-	var c Check
-	if _, err := os.Stat(filepath.Join(dir, dbName)); errors.Is(err, fs.ErrNotExist) {
+	return VerifyConfig(Config{Dir: dir}, log)
+}
+
+// VerifyConfig reads every record of a spool that no agent has open, checks it, decrypts
+// it if need be, and changes nothing. Of cfg it takes the directory and where keys are.
+func VerifyConfig(cfg Config, log zerolog.Logger) (c Check, err error) {
+	cfg = cfg.withDefaults()
+	dir := cfg.Dir
+	if !exists(cfg.path(dbName)) {
 		return c, ErrNoSpool
 	}
-	if inUse(dir) {
-		return c, ErrLocked
+	lock, err := takeLock(cfg.path(lockName))
+	if err != nil {
+		return c, err
 	}
-	view, err := viewOf(dir)
+	defer func() { _ = lock.Close() }()
+	dropViews(dir)
+	if err := checkTables(cfg.path(dbName), math.MaxInt64); err != nil {
+		return c, fmt.Errorf("read spool %s: %w", dir, err)
+	}
+	view, err := viewOf(dir, cfg.path(dbName), viewPrefix, false)
 	if err != nil {
 		return c, fmt.Errorf("verify spool %s: %w", dir, err)
 	}
 	defer func() { _ = os.RemoveAll(view) }()
+	cfg.Encrypt = false // make no key
+	keys, err := loadKeys(cfg)
+	if err != nil {
+		c.Notes = append(c.Notes, err.Error())
+	}
 	db, err := openStore(view, log)
 	if err != nil {
 		return c, fmt.Errorf("open spool %s: %w", dir, err)
@@ -59,7 +78,11 @@ func Verify(dir string, log zerolog.Logger) (Check, error) {
 		}
 		c.Records++
 		seen.add(n[1])
-		r, err := decodeRecord(n[0], n[1], v)
+		r, err := decodeValue(keys, n[0], n[1], v)
+		if errors.Is(err, errNoKey) {
+			c.NoKey++
+			return nil
+		}
 		if err != nil {
 			c.damaged(n[1])
 			return nil
@@ -81,51 +104,6 @@ func Verify(dir string, log zerolog.Logger) (Check, error) {
 		c.Missing = p.missing(seen).count()
 	}
 	return c, nil
-}
-
-// viewOf makes a second directory of the same database, which may be opened and even
-// changed without harm: tables, which are never changed in place, are linked, the rest
-// is copied. Badger's own read-only mode does not open what was killed.
-func viewOf(dir string) (view string, err error) {
-	view, err = os.MkdirTemp(dir, "verify-")
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(view))
-		}
-	}()
-	files, err := os.ReadDir(filepath.Join(dir, dbName))
-	if err != nil {
-		return view, err
-	}
-	for _, f := range files {
-		from, to := filepath.Join(dir, dbName, f.Name()), filepath.Join(view, f.Name())
-		switch {
-		case f.Name() == "LOCK" || !f.Type().IsRegular():
-		case filepath.Ext(f.Name()) == ".sst" && os.Link(from, to) == nil:
-		default:
-			if err := copyFile(from, to); err != nil {
-				return view, err
-			}
-		}
-	}
-	return view, nil
-}
-
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }
 
 func (c *Check) damaged(seq uint64) {
