@@ -49,7 +49,8 @@ type Agent struct {
 	spool    *spool.Spool
 	framer   *framer.Framer
 	uplink   *uplink.Uplink
-	probe    *probe.Prober
+	probe    *probes
+	quality  *quality
 	ledger   *ledger // nil unless asked for
 }
 
@@ -119,21 +120,31 @@ func Open(opts Options) (_ *Agent, err error) {
 		}
 	}()
 	info := a.identity.Info()
-	a.uplink = uplink.New(uplink.Config{Addr: info.Collector}, uplink.Deps{
-		Spool: spoolOf{a.spool}, Identity: a.identity, Host: thisHost(), Log: a.log,
-		Events:    func(e telemetry.LinkEvent) { a.framer.Add(&telemetry.Set{LinkEvents: []telemetry.LinkEvent{e}}) },
-		OnWelcome: a.welcome,
-	})
 	host, _, err := net.SplitHostPort(info.Collector)
 	if err != nil {
 		return nil, fmt.Errorf("collector's address %q: %w", info.Collector, err)
 	}
-	a.probe, err = probe.New(probe.Config{Targets: opts.Config.AllTargets(host)},
-		probe.Deps{Emit: a.framer.Add, Methods: methods.All(), Log: a.log})
+	a.quality = newQuality(host)
+	link := opts.Config.Link
+	link.Addr = info.Collector
+	a.uplink = uplink.New(link, uplink.Deps{
+		Spool: spoolOf{a.spool}, Identity: a.identity, Host: thisHost(), Log: a.log,
+		MemoryFile: filepath.Join(opts.StateDir, "link.json"), Quality: a.quality.poor,
+		Events:    func(e telemetry.LinkEvent) { a.framer.Add(&telemetry.Set{LinkEvents: []telemetry.LinkEvent{e}}) },
+		OnWelcome: a.welcome,
+	})
+	a.probe, err = newProbes(probe.Config{Targets: opts.Config.AllTargets(host)},
+		probe.Deps{Emit: a.measured, Methods: methods.All(), Log: a.log}, a.probesFailed)
 	if err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// measured takes what the probes give.
+func (a *Agent) measured(set *telemetry.Set) {
+	a.quality.note(set)
+	a.framer.Add(set)
 }
 
 // welcome tells the probes where the collector reflects.
