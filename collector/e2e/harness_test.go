@@ -207,6 +207,7 @@ func freePort(t *testing.T) int {
 type site struct {
 	t         *testing.T
 	dir       string
+	data      string // of the collector
 	agentsUDP string
 	web       string
 	collector *process
@@ -216,7 +217,7 @@ type site struct {
 	pbxCA     string
 }
 
-func (s *site) collectorData() string { return filepath.Join(s.dir, "collector") }
+func (s *site) collectorData() string { return s.data }
 func (s *site) agentState() string    { return filepath.Join(s.dir, "agent") }
 func (s *site) ledgerFile() string    { return filepath.Join(s.dir, "agent.ledger") }
 func (s *site) agentConfig() string   { return filepath.Join(s.dir, "agent.toml") }
@@ -224,7 +225,14 @@ func (s *site) agentConfig() string   { return filepath.Join(s.dir, "agent.toml"
 // newSite starts collector and 3CX; config is the collector's TOML.
 func newSite(t *testing.T, config string) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir()}
+	dir := t.TempDir()
+	return newSiteAt(t, dir, filepath.Join(dir, "collector"), config)
+}
+
+// newSiteAt has the collector's data in a directory of its own.
+func newSiteAt(t *testing.T, dir, data, config string) *site {
+	t.Helper()
+	s := &site{t: t, dir: dir, data: data}
 	s.agentsUDP = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	s.web = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	cfg := filepath.Join(s.dir, "collector.toml")
