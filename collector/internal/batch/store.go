@@ -67,6 +67,7 @@ func (b *Batcher) enter(ctx context.Context, batch []held, bad map[int]string, r
 		frames = append(frames, telemetrydb.Frame{
 			Source: h.Source, Epoch: h.Epoch, Seq: h.Seq, Class: uint8(h.Class), ReceivedAt: h.ReceivedAt,
 			Age: h.Age, Bytes: h.Bytes, Rows: h.rows, DeadLetter: dead,
+			Minutes: telemetrydb.MinutesOf(h.Rows, h.ReceivedAt),
 		})
 	}
 	blk := telemetrydb.FrameBlock(frames)

@@ -3,6 +3,8 @@ package telemetrydb
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -132,3 +134,6 @@ func (r *Result) Err() error {
 
 // Close ends the statement.
 func (r *Result) Close() error { return r.rows.Close() }
+
+// isNoRows tells that a query for one row found none.
+func isNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }
