@@ -77,6 +77,8 @@ func TestHelp(t *testing.T) {
 		{[]string{"enrol", "--help"}, []string{"<token>", "--state-dir", "--force"}},
 		{[]string{"doctor", "--help"}, []string{"--state-dir", "--config", "--format"}},
 		{[]string{"spool", "status", "--help"}, []string{"--format"}},
+		{[]string{"spool", "salvage", "--help"}, []string{"--from", "quarantine", "stopped"}},
+		{[]string{"spool", "discard", "--help"}, []string{"--backlog", "--before", "--yes", "stopped"}},
 	} {
 		out, errs, status := run(t, c.args...)
 		if status != 0 || errs != "" {
@@ -204,6 +206,60 @@ func TestSpoolCommands(t *testing.T) {
 		t.Errorf("verify: status %d", status)
 	}
 	wantAll(t, out, "3 records", "0 damaged, 0 missing")
+}
+
+func TestSpoolSalvageAndDiscard(t *testing.T) {
+	state := t.TempDir()
+	dir := filepath.Join(state, "spool")
+	for _, args := range [][]string{{"salvage"}, {"discard", "--backlog", "--yes"}} {
+		if _, errs, status := run(t, append([]string{"spool", "--state-dir", state}, args...)...); status == 0 || errs == "" {
+			t.Errorf("%v of nothing: status %d, %s", args, status, errs)
+		}
+	}
+	s, err := spool.Open(spool.Config{Dir: dir}, spool.Deps{Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, _, err := s.Append(wire.ClassSample, []byte("payload")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	discard := []string{"spool", "discard", "--state-dir", state, "--backlog"}
+	if _, errs, status := run(t, append(discard, "--yes")...); status != 1 || !strings.Contains(errs, "stop the agent first") {
+		t.Errorf("discard of an open spool: status %d, %s", status, errs)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, status := run(t, "spool", "check", "--dir", filepath.Join(dir, "db")); status != 0 {
+		t.Errorf("check: status %d, %s", status, errs)
+	}
+	out, errs, status := run(t, discard...)
+	if status != 1 || !strings.Contains(out, "nothing was thrown away") {
+		t.Errorf("discard without an answer: status %d, %s%s", status, out, errs)
+	}
+	// A copy from before is a database to salvage from.
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.CopyFS(old, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, status = run(t, append(discard, "--before", "0s", "--yes")...)
+	if status != 0 || !strings.Contains(out, "thrown away: 5 records") {
+		t.Errorf("discard: status %d, %s%s", status, out, errs)
+	}
+	out, errs, status = run(t, "spool", "salvage", "--state-dir", state, "--from", old)
+	if status != 0 || !strings.Contains(out, "5 records put back") {
+		t.Errorf("salvage: status %d, %s%s", status, out, errs)
+	}
+	out, _, status = run(t, "spool", "verify", "--state-dir", state)
+	if status != 0 || !strings.Contains(out, "5 records") {
+		t.Errorf("verify: status %d, %s", status, out)
+	}
+	out, _, status = run(t, append(discard, "--before", "tomorrow", "--yes")...)
+	if status != 1 {
+		t.Errorf("discard before tomorrow: status %d, %s", status, out)
+	}
 }
 
 func TestDoctorOfAFreshMachine(t *testing.T) {

@@ -8,14 +8,15 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"sidetone/agent/internal/agentd"
-	"sidetone/agent/internal/config"
 	"sidetone/agent/internal/spool"
 )
 
 type spoolCmd struct {
-	Status spoolStatusCmd `cmd:"" help:"How many records wait, how old, how large; also while the agent runs."`
-	Verify spoolVerifyCmd `cmd:"" help:"Read and check every record. The agent must be stopped."`
+	Status  spoolStatusCmd  `cmd:"" help:"How many records wait, how old, how large; also while the agent runs."`
+	Verify  spoolVerifyCmd  `cmd:"" help:"Read and check every record; exit status 1 when something is wrong. The agent must be stopped."`
+	Salvage spoolSalvageCmd `cmd:"" help:"Put back what can be read of databases that were set aside. The agent must be stopped."`
+	Discard spoolDiscardCmd `cmd:"" help:"Throw the backlog away, with a note of it at the collector. The agent must be stopped."`
+	Check   spoolCheckCmd   `cmd:"" hidden:"" help:"Open a database for trial."`
 }
 
 type spoolFlags struct {
@@ -24,16 +25,8 @@ type spoolFlags struct {
 	Format string `help:"text or json." enum:"text,json" default:"text"`
 }
 
-// dir is where the spool lies; a configuration that cannot be read falls back to the
-// usual place, since this is a tool for bad days.
-func (f *spoolFlags) dir() string {
-	cfg, err := config.Load(f.Config)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "sidetone-agent: %v\n", err)
-		cfg = &config.Config{}
-	}
-	return agentd.SpoolConfig(cfg, f.StateDir).Dir
-}
+// dir is where the spool lies.
+func (f *spoolFlags) dir() string { return f.settings().Dir }
 
 func printJSON(v any) error {
 	enc := json.NewEncoder(os.Stdout)
@@ -72,10 +65,13 @@ func (s *spoolStatusCmd) Run() error {
 type spoolVerifyCmd struct{ spoolFlags }
 
 func (s *spoolVerifyCmd) Run() error {
-	dir := s.dir()
-	c, err := spool.Verify(dir, zerolog.Nop())
+	sc := s.settings()
+	if err := becomeOwner(sc.Dir); err != nil {
+		return err
+	}
+	c, err := spool.VerifyConfig(sc, zerolog.Nop())
 	if err != nil {
-		return fmt.Errorf("verify spool %s: %w", dir, err)
+		return fmt.Errorf("verify spool %s: %w", sc.Dir, stopFirst(err))
 	}
 	if s.Format == "json" {
 		if err := printJSON(c); err != nil {
@@ -84,6 +80,12 @@ func (s *spoolVerifyCmd) Run() error {
 	} else {
 		fmt.Printf("%d records, %d bytes of payload, %d gaps; %d damaged, %d missing\n",
 			c.Records, c.Bytes, c.Gaps, c.DamagedTotal, c.Missing)
+		if c.NoKey > 0 {
+			fmt.Printf("  %d are encrypted with a key that is not here\n", c.NoKey)
+		}
+		for _, note := range c.Notes {
+			fmt.Printf("  %s\n", note)
+		}
 		for _, seq := range c.Damaged {
 			fmt.Printf("  damaged: seq %d\n", seq)
 		}

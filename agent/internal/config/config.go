@@ -157,7 +157,14 @@ func parse(b []byte, dir string, checks ...Check) (*Config, []Mistake) {
 		c.Targets = append(c.Targets, readTarget(t))
 	}
 	if t := root.table("spool"); t != nil {
-		c.Spool = spool.Config{MaxBytes: t.size("max_bytes"), MaxAge: t.duration("max_age"), Dir: t.file("dir")}
+		c.Spool = spool.Config{
+			MaxBytes: t.size("max_bytes"), MaxAge: t.duration("max_age"), Dir: t.file("dir"),
+			Encrypt: t.boolean("encrypt", false), KeyFile: t.file("key_file"),
+		}
+		c.Spool.NoBallast = t.isZero("ballast_bytes")
+		if _, given := t.get("ballast_bytes"); given && !c.Spool.NoBallast {
+			c.Spool.BallastBytes = t.size("ballast_bytes")
+		}
 		t.done()
 	}
 	if t := root.table("link"); t != nil {

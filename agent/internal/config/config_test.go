@@ -75,6 +75,9 @@ query = "sip.example.com"
 max_bytes = "256 MiB"
 max_age = "7d"
 dir = "queue"
+encrypt = true
+key_file = "keys/spool"
+ballast_bytes = 0
 
 [link]
 backfill_kbit = 512
@@ -100,6 +103,9 @@ default_targets = false
 	want := probe.Target{Method: telemetry.MethodICMP, Name: "carrier", Address: "192.0.2.1", Interval: 2 * time.Second, Timeout: 500 * time.Millisecond}
 	if len(c.Targets) != 2 || c.Targets[0] != want || c.Targets[1].Query != "sip.example.com" {
 		t.Errorf("targets: %+v", c.Targets)
+	}
+	if !c.Spool.Encrypt || c.Spool.KeyFile != filepath.Join(dir, "keys/spool") || !c.Spool.NoBallast || c.Spool.BallastBytes != 0 {
+		t.Errorf("spool: %+v", c.Spool)
 	}
 	if c.Spool.MaxBytes != 256<<20 || c.Spool.MaxAge != 7*24*time.Hour || c.Spool.Dir != filepath.Join(dir, "queue") {
 		t.Errorf("spool: %+v", c.Spool)

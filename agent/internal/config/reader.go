@@ -165,6 +165,7 @@ func (t *table) done() {
 		}
 		known := slices.Clone(t.known)
 		slices.Sort(known)
+		known = slices.Compact(known)
 		t.bad(key, "unknown key; known here: %s", strings.Join(known, ", "))
 	}
 }
@@ -296,6 +297,9 @@ func (t *table) duration(key string) time.Duration {
 	}
 	return d
 }
+
+// isZero tells whether a key is given as 0, where that means none.
+func (t *table) isZero(key string) bool { return t.values[key] == int64(0) }
 
 // size is a number of bytes, or text with a unit.
 func (t *table) size(key string) uint64 {

@@ -66,6 +66,9 @@ func (s *Spool) mayDelete() bool {
 // space is short and returns to it when there is enough again.
 func (s *Spool) checkDisk() {
 	free, appends, _ := s.space()
+	if free < appends && s.dropBallast() {
+		free, appends, _ = s.space()
+	}
 	if !s.degraded {
 		if free < appends {
 			s.degrade(fmt.Sprintf("%d MB free on disk, %d MB are kept free for the PBX", free>>20, appends>>20))

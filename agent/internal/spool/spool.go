@@ -44,6 +44,9 @@ type Config struct {
 	MinFreeBytes uint64
 	// MaxMemoryBytes bounds the records kept in memory while the disk is unusable.
 	MaxMemoryBytes uint64
+	// BallastBytes is the size of the ballast; NoBallast is none.
+	BallastBytes uint64
+	NoBallast    bool
 	// Encrypt has payloads encrypted at rest. Switching it changes new records only.
 	Encrypt bool
 	// KeyFile holds the key, and is made when there is none; by default it is beside Dir.
@@ -64,6 +67,7 @@ const (
 	minMaxBytes = 1 << 20
 	maxMaxBytes = 64 << 30
 	minMaxAge   = time.Minute
+	maxBallast  = 1 << 30
 )
 
 // Validate lists all mistakes, each with the path of its key.
@@ -71,6 +75,9 @@ func (c Config) Validate() []error {
 	var errs []error
 	if c.MaxBytes != 0 && (c.MaxBytes < minMaxBytes || c.MaxBytes > maxMaxBytes) {
 		errs = append(errs, fmt.Errorf("spool.max_bytes: %d is outside %d (1 MiB) to %d (64 GiB)", c.MaxBytes, minMaxBytes, uint64(maxMaxBytes)))
+	}
+	if c.BallastBytes > maxBallast {
+		errs = append(errs, fmt.Errorf("spool.ballast_bytes: %d is more than %d (1 GiB)", c.BallastBytes, maxBallast))
 	}
 	if c.MaxAge != 0 && c.MaxAge < minMaxAge {
 		errs = append(errs, fmt.Errorf("spool.max_age: %s is less than %s", c.MaxAge, minMaxAge))
@@ -94,6 +101,9 @@ func (c Config) withDefaults() Config {
 	if c.MaxMemoryBytes == 0 {
 		c.MaxMemoryBytes = DefaultMaxMemoryBytes
 	}
+	if c.BallastBytes == 0 {
+		c.BallastBytes = DefaultBallastBytes
+	}
 	if c.KeyFile == "" {
 		c.KeyFile = filepath.Join(filepath.Dir(filepath.Clean(c.Dir)), KeyFileName)
 	}
@@ -109,9 +119,10 @@ type Event struct{ From, To, Detail string }
 // States in events.
 const (
 	StateOK          = "spool_ok"
-	StateDegraded    = "spool_degraded"    // records are kept in memory only
-	StateQuarantined = "spool_quarantined" // the database was set aside
-	StateDamaged     = "spool_damaged"     // records were lost to damage
+	StateDegraded    = "spool_degraded"     // records are kept in memory only
+	StateQuarantined = "spool_quarantined"  // the database was set aside
+	StateDamaged     = "spool_damaged"      // records were lost to damage
+	StateBallastGone = "spool_ballast_gone" // the disk is nearly full
 )
 
 // Deps is handed in by code. All but Log may be nil.
@@ -134,29 +145,31 @@ type Spool struct {
 	appended chan struct{}
 	lock     *os.File
 
-	mu         sync.Mutex // guards all below; held across disk writes
-	closed     bool
-	db         *store // nil while it cannot be opened
-	sentinel   *sentinel
-	idx        index
-	payloads   map[uint64][]byte // of records in memory, by seq
-	epochs     []epochStart      // ascending; the last is the current one
-	next       uint64            // seq of the next record
-	keys       keyring
-	before     string  // the database's files as they were before it was opened; "" = not kept
-	doomed     []write // deletions of records that wait for the disk
-	gaps       gapList
-	gapsOld    bool     // the database does not hold the present gaps
-	promised   *promise // what must be in the database, while that is not open yet
-	degraded   bool
-	why        string // reason of degraded
-	retryAt    time.Time
-	setAsideDB bool // a database was quarantined by this process
-	dropped    uint64
-	events     []Event
-	damageAt   time.Time // of the last event of damage
-	statusAt   time.Time
-	lastStat   Status
+	mu          sync.Mutex // guards all below; held across disk writes
+	closed      bool
+	db          *store // nil while it cannot be opened
+	sentinel    *sentinel
+	idx         index
+	payloads    map[uint64][]byte // of records in memory, by seq
+	epochs      []epochStart      // ascending; the last is the current one
+	next        uint64            // seq of the next record
+	keys        keyring
+	before      string  // the database's files as they were before it was opened; "" = not kept
+	doomed      []write // deletions of records that wait for the disk
+	gaps        gapList
+	gapsOld     bool     // the database does not hold the present gaps
+	promised    *promise // what must be in the database, while that is not open yet
+	degraded    bool
+	why         string // reason of degraded
+	retryAt     time.Time
+	setAsideDB  bool // a database was quarantined by this process
+	dropped     uint64
+	events      []Event
+	damageAt    time.Time // of the last event of damage
+	ballastGone bool      // thrown off, and not made again yet
+	ballastAt   time.Time // when the ballast was last looked after
+	statusAt    time.Time
+	lastStat    Status
 }
 
 func (c Config) path(name string) string { return filepath.Join(c.Dir, name) }

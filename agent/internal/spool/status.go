@@ -90,6 +90,7 @@ func (s *Spool) upkeep() {
 	s.checkDisk()
 	s.expire()
 	s.bury()
+	s.tendBallast()
 	if st := s.status(); st != s.lastStat || s.deps.Now().Sub(s.statusAt).Abs() >= statusEvery {
 		s.writeStatus(true)
 	}

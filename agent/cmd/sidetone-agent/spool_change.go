@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sidetone/agent/internal/agentd"
+	"sidetone/agent/internal/config"
+	"sidetone/agent/internal/spool"
+)
+
+// settings are the spool's, as the agent would have them; a configuration that cannot be
+// read falls back to the usual ones, since these are tools for bad days.
+func (f *spoolFlags) settings() spool.Config {
+	cfg, err := config.Load(f.Config)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sidetone-agent: %v\n", err)
+		cfg = &config.Config{}
+	}
+	return agentd.SpoolConfig(cfg, f.StateDir)
+}
+
+// open opens the spool for a change. The agent must be stopped.
+func (f *spoolFlags) open() (*spool.Spool, error) {
+	sc := f.settings()
+	if _, err := spool.ReadStatus(sc.Dir); err != nil {
+		return nil, fmt.Errorf("spool %s: %w", sc.Dir, err)
+	}
+	if err := becomeOwner(sc.Dir); err != nil {
+		return nil, err
+	}
+	deps := spool.Deps{Log: logger(config.Log{Level: "warn"})}
+	if exe, err := os.Executable(); err == nil {
+		deps.Precheck = spool.ExecChecker(exe, checkArgs...)
+	}
+	s, err := spool.Open(sc, deps)
+	return s, stopFirst(err)
+}
+
+// stopFirst says what to do when the agent has the spool open.
+func stopFirst(err error) error {
+	if errors.Is(err, spool.ErrLocked) {
+		return fmt.Errorf("%w: stop the agent first (systemctl stop sidetone-agent)", err)
+	}
+	return err
+}
+
+// checkArgs is the hidden subcommand that opens a database for trial.
+var checkArgs = []string{"spool", "check", "--dir"}
+
+type spoolCheckCmd struct {
+	Dir string `help:"The database to open for trial." required:"" placeholder:"DIR"`
+}
+
+func (s *spoolCheckCmd) Run() error {
+	err := spool.CheckDir(s.Dir)
+	if errors.Is(err, spool.ErrNotChecked) {
+		fmt.Fprintf(os.Stderr, "sidetone-agent: %v\n", err)
+		return statusError(spool.ExitNotChecked)
+	}
+	return err
+}
+
+type spoolSalvageCmd struct {
+	spoolFlags
+	From []string `help:"quarantine (the default): what the agent set aside and was not read to the end; or a directory: one of those, or a copy of a spool." default:"quarantine" placeholder:"DIR" sep:"none"`
+}
+
+// Help is shown below the usage.
+func (*spoolSalvageCmd) Help() string {
+	return `When the database of the spool is damaged, the agent sets it aside as
+spool.quarantine-TIME, starts a new one, and puts back at once what it can read in a few
+seconds. This command reads the rest: every block and log entry whose checksum is right.
+Records that were acknowledged or dropped meanwhile stay away; the others wait again under
+their own epoch and number, so that the collector stores each once, and the gaps that
+were reported as damaged fill up.
+
+The agent must be stopped. Nothing is deleted: remove the directory when all is well.
+With encryption and a key given by systemd, set CREDENTIALS_DIRECTORY to where it is.`
+}
+
+func (s *spoolSalvageCmd) Run() (err error) {
+	from := s.From
+	if len(from) == 1 && from[0] == "quarantine" {
+		from = nil
+	}
+	for i, dir := range from {
+		if from[i], err = filepath.Abs(dir); err != nil {
+			return err
+		}
+	}
+	sp, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sp.Close()) }()
+	list, err := sp.Salvage(from...)
+	if s.Format == "json" {
+		return errors.Join(err, printJSON(list))
+	}
+	if len(list) == 0 && err == nil {
+		fmt.Println("nothing to salvage: no database was set aside, or all were read to the end")
+	}
+	for _, r := range list {
+		fmt.Printf("%s\n  %d records put back, %d wait already, %d delivered or dropped before\n", r.From, r.Restored, r.Present, r.Done)
+		if n := r.Old + r.Room + r.Taken; n > 0 {
+			fmt.Printf("  %d not put back: %d too old, %d for want of room, %d whose number another record has\n", n, r.Old, r.Room, r.Taken)
+		}
+		if r.Damaged > 0 {
+			fmt.Printf("  %d places are damaged and cannot be read\n", r.Damaged)
+		}
+		if r.Complete {
+			fmt.Println("  read to the end: this directory is not needed any more")
+		}
+	}
+	return err
+}
+
+type spoolDiscardCmd struct {
+	spoolFlags
+	Backlog bool   `help:"Throw away what waits to be sent." required:""`
+	Before  string `help:"Only what is older: a time such as 2026-11-24T06:00:00Z or \"2026-11-24 06:00\" (local), or an age such as 36h." placeholder:"TIME"`
+	Yes     bool   `help:"Do not ask."`
+}
+
+// Help is shown below the usage.
+func (*spoolDiscardCmd) Help() string {
+	return `Use it when a long backlog is not worth its bandwidth. The records are gone for good;
+their numbers are told to the collector, which shows the hole as discarded by a person.
+The agent must be stopped.`
+}
+
+func (s *spoolDiscardCmd) Run() (err error) {
+	before, err := parseBefore(s.Before, time.Now())
+	if err != nil {
+		return err
+	}
+	sp, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sp.Close()) }()
+	b := sp.Backlog(before)
+	if b.Records > 0 && !s.Yes {
+		fmt.Printf("Throw away %s? Type yes: ", backlogText(b))
+		if line, _ := bufio.NewReader(os.Stdin).ReadString('\n'); strings.TrimSpace(line) != "yes" {
+			fmt.Println("nothing was thrown away")
+			return statusError(1)
+		}
+	}
+	if b.Records > 0 {
+		if b, err = sp.Discard(before); err != nil {
+			return err
+		}
+	}
+	if s.Format == "json" {
+		return printJSON(b)
+	}
+	if b.Records == 0 {
+		fmt.Println("nothing waits")
+		return nil
+	}
+	fmt.Printf("thrown away: %s\n", backlogText(b))
+	return nil
+}
+
+func backlogText(b spool.Backlog) string {
+	return fmt.Sprintf("%d records, %d bytes, seq %d to %d, from %s to %s", b.Records, b.Bytes, b.From, b.To,
+		b.Oldest.Local().Format(time.DateTime), b.Newest.Local().Format(time.DateTime))
+}
+
+// parseBefore reads a time, or an age.
+func parseBefore(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--before %q: want a time such as 2026-11-24T06:00:00Z, or an age such as 36h", s)
+}
