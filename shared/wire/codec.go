@@ -25,6 +25,7 @@ const (
 	TypeClose         Type = 10
 	TypeEnrolRequest  Type = 11
 	TypeEnrolResponse Type = 12
+	TypeBundle        Type = 13
 )
 
 // HeaderLen is the length of what stands before the body of a message: the number
@@ -79,7 +80,7 @@ func AppendMessage(dst []byte, msg any) ([]byte, error) {
 }
 
 func limit(t Type) int {
-	if t == TypeFrame {
+	if t == TypeFrame || t == TypeBundle {
 		return MaxFrame
 	}
 	return MaxMessage
@@ -157,6 +158,8 @@ func blank(t Type) message {
 		return new(EnrolRequest)
 	case TypeEnrolResponse:
 		return new(EnrolResponse)
+	case TypeBundle:
+		return new(Bundle)
 	}
 	return nil
 }
@@ -226,6 +229,10 @@ func copyOf(msg any) (Type, message) {
 		return TypeEnrolResponse, &v
 	case *EnrolResponse:
 		return TypeEnrolResponse, ptr(*v)
+	case Bundle:
+		return TypeBundle, &v
+	case *Bundle:
+		return TypeBundle, v
 	}
 	return 0, nil
 }

@@ -38,13 +38,14 @@ func messages(t testing.TB) []any {
 		&Close{Code: CloseReplaced, Reason: "newer"},
 		&EnrolRequest{Token: "t", EnrolmentID: "e", CSR: []byte{1}, Hostname: "h", OS: "linux", Arch: "amd64", Version: "v"},
 		&EnrolResponse{Chain: [][]byte{{1}}, Root: []byte{2}, Tenant: 3, Agent: 4, Generation: 5, Site: "s", Code: EnrolBusy, Error: "later"},
+		bundleMessage(t),
 	}
 }
 
 func TestMessagesRoundTrip(t *testing.T) {
 	all := messages(t)
-	if len(all) != int(TypeEnrolResponse) {
-		t.Errorf("%d messages of %d types", len(all), TypeEnrolResponse)
+	if len(all) != int(TypeBundle) {
+		t.Errorf("%d messages of %d types", len(all), TypeBundle)
 	}
 	for _, m := range all {
 		t.Run(reflect.TypeOf(m).Elem().Name(), func(t *testing.T) {

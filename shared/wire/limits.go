@@ -4,7 +4,7 @@ import "fmt"
 
 // Limits of messages. They are checked before anything is allocated.
 const (
-	// MaxFrame bounds the body of a Frame message.
+	// MaxFrame bounds the body of a Frame or Bundle message.
 	MaxFrame = 1 << 20
 	// MaxMessage bounds the body of every other message.
 	MaxMessage = 64 << 10
@@ -12,6 +12,11 @@ const (
 	MaxPayload = MaxFrame - 256
 	// MaxRanges bounds the ranges of one Ack or Defer.
 	MaxRanges = 1024
+	// MaxBundleFrames bounds the frames of a bundle, and MaxBundleRatio how well they
+	// may be compressed (beyond bundleSlack, a size that harms nobody).
+	MaxBundleFrames = 1024
+	MaxBundleRatio  = 200
+	bundleSlack     = 64 << 10
 	// MaxChain bounds the certificates of a chain.
 	MaxChain = 4
 )

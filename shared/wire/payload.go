@@ -43,7 +43,8 @@ const window = 256 << 10
 var (
 	compressor = sync.OnceValue(func() *zstd.Encoder {
 		return must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false)))
+			zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false),
+			zstd.WithSingleSegment(true))) // the length is always there, to be checked before memory is taken
 	})
 	decompressor = sync.OnceValue(func() *zstd.Decoder {
 		// One decoder for each CPU: with a single one, all connections would queue for it.
