@@ -121,6 +121,7 @@ func (u *Uplink) move(ctx context.Context, s *session, next Conn) error {
 	w, err := u.greet(gctx, next)
 	cancel()
 	if err != nil {
+		u.ladder.silentAt = time.Now()
 		u.ladder.close(next, "no welcome")
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -130,7 +131,6 @@ func (u *Uplink) move(ctx context.Context, s *session, next Conn) error {
 		}
 		u.ladder.memory.at(u.ladder.local()).hold(time.Now())
 		s.climber.failed(err)
-		u.movedAt = time.Now() // if the collector gives the old one up, that is our doing
 		return nil
 	}
 	old := s.conn
@@ -147,9 +147,9 @@ func (u *Uplink) move(ctx context.Context, s *session, next Conn) error {
 	return nil
 }
 
-// ourDoing tells whether err is the end of a connection that our own hello on another
-// one has brought about.
+// ourDoing tells whether err is the end of a connection that a hello of ours on another
+// one has brought about, although that had no answer.
 func (u *Uplink) ourDoing(err error) bool {
 	var closed *link.ClosedError
-	return errors.As(err, &closed) && closed.Code == wire.CloseReplaced && time.Since(u.movedAt) < replacedWait
+	return errors.As(err, &closed) && closed.Code == wire.CloseReplaced && time.Since(u.ladder.silentAt) < replacedWait
 }

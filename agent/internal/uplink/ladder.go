@@ -49,7 +49,8 @@ type ladder struct {
 	bin    func(func()) // runs what ends by itself soon; Run waits for it
 	log    zerolog.Logger
 
-	climbs int // since the last connection
+	climbs   int       // since the last connection
+	silentAt time.Time // when a hello of ours was not answered, but perhaps heard
 }
 
 // found is an open way.
@@ -233,6 +234,9 @@ func (r *race) nextTurn() {
 	conn := r.turn.conn
 	r.l.bin(func() {
 		w, err := r.l.greet(ctx, conn)
+		if err != nil { // closed before another says hello: the newest wins
+			_ = conn.CloseWith(wire.CloseShutdown, "no welcome")
+		}
 		r.greeted <- answer{w, err}
 	})
 }
@@ -252,12 +256,11 @@ func (r *race) untilNext() time.Duration {
 
 // lost takes note of a hello without welcome; it reports whether the search is over.
 func (r *race) lost(d *dialling, err error) bool {
-	r.l.close(d.conn, "no welcome")
 	if final(err) || r.ctx.Err() != nil {
 		return true
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		err = errSilent
+		err, r.l.silentAt = errSilent, time.Now()
 		if d.transport == link.TransportQUIC {
 			r.l.memory.at(r.l.local()).hold(time.Now())
 		}

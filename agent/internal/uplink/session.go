@@ -54,6 +54,7 @@ type session struct {
 	ended    chan error
 	hangUp   context.CancelFunc // ends the receiving
 
+	since      time.Time // on this connection
 	heard      time.Time // last message of the collector
 	pauseUntil time.Time // the spool could not be read
 	renewAt    time.Time // no renewal before
@@ -75,7 +76,8 @@ func window(w *wire.Welcome) int { return int(min(w.Window, maxWindow)) }
 
 // use makes conn the connection of the session.
 func (s *session) use(conn Conn, w *wire.Welcome) {
-	s.conn, s.capability, s.heard, s.effort = conn, w.Capability, time.Now(), false
+	s.conn, s.capability, s.effort = conn, w.Capability, false
+	s.since, s.heard = time.Now(), time.Now()
 }
 
 // run serves until the connection ends; the error, never nil, says why it ended.

@@ -151,7 +151,6 @@ type Uplink struct {
 	lanes     *lanes
 	refused   string    // last refusal that was told
 	refusedAt time.Time // when
-	movedAt   time.Time // when a move was tried in vain
 
 	mu    sync.Mutex
 	state State // guarded by mu
@@ -333,13 +332,13 @@ func (u *Uplink) connection(ctx context.Context) error {
 	}
 	u.refused = ""
 	u.up(f)
-	s, began := newSession(u, f), time.Now()
+	s := newSession(u, f)
 	err = s.run(ctx)
 	reason := err.Error()
 	if ctx.Err() != nil {
 		reason = "the agent stops"
 	} else {
-		u.ladder.lost(s.conn.Transport(), err, time.Since(began))
+		u.ladder.lost(s.conn.Transport(), err, time.Since(s.since))
 	}
 	u.down(s.conn, reason)
 	return err
