@@ -22,6 +22,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == checkMode {
+		os.Exit(checkChild(os.Args[2], os.Args[3]))
+	}
 	if os.Getenv(memoryDir) != "" {
 		memoryChild()
 		return
