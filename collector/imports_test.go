@@ -56,7 +56,7 @@ var siblings = map[string][]string{
 	"live":      {"alert"},
 	"api":       {"inventory", "authn", "fleet", "live", "incident", "alert", "telemetrydb", "enrolment"}, // renders their types
 	"controldb": {"inventory", "enrolment", "authn", "alert", "incident", "notify"},                       // stores their records
-	"config":    {"notify", "outbound"},                                                                   // each part owns its section's type and Validate
+	"config":    {"notify", "outbound", "telemetrydb"},                                                    // each part owns its section's type and Validate
 }
 
 // anyone may be imported by every part.

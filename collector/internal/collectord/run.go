@@ -35,6 +35,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		{name: "incident history", run: d.runHistory},
 		{name: "names", run: d.runMirror},
 		{name: "chores", run: d.runChores},
+		{name: "roll-ups", run: d.runKeeper},
 		{name: "judge", run: d.runJudge},
 		{name: "batches", run: d.batch.Run, patience: flushPatience},
 		{name: "reflector", run: d.reflector.Run},

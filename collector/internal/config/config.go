@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"sidetone/collector/internal/notify"
+	"sidetone/collector/internal/telemetrydb"
 )
 
 // Config is what an operator chooses. The zero value of a field means its default.
@@ -42,6 +43,16 @@ type Config struct {
 	Log      Log                    `toml:"log"`
 	Outbound Outbound               `toml:"outbound"`
 	Channels []notify.ChannelConfig `toml:"channel"`
+
+	// Retention is how long measurements are kept, Tenants those with times of their own.
+	Retention telemetrydb.Retention `toml:"retention"`
+	Tenants   []Tenant              `toml:"tenant"`
+}
+
+// Tenant is what differs for one tenant.
+type Tenant struct {
+	Name      string                `toml:"name"`
+	Retention telemetrydb.Retention `toml:"retention"` // what is left out is as for all
 }
 
 // Log says how much is written and in which form.
@@ -183,6 +194,7 @@ func (c *Config) Validate() error {
 		m = append(m, nets...)
 	}
 	m = append(m, c.channelMistakes()...)
+	m = append(m, c.retentionMistakes()...)
 	if len(m) == 0 {
 		return nil
 	}
@@ -200,6 +212,27 @@ func (c *Config) channelMistakes() Mistakes {
 			m = append(m, fmt.Sprintf("channel[%d].name: %q is already the name of channel[%d]", i, ch.Name, j))
 		}
 		seen[ch.Name] = i
+	}
+	return m
+}
+
+func (c *Config) retentionMistakes() Mistakes {
+	var m Mistakes
+	for _, err := range c.Retention.Validate() {
+		m = append(m, fmt.Sprintf("retention.%v", err))
+	}
+	seen := map[string]int{}
+	for i, t := range c.Tenants {
+		if j, twice := seen[t.Name]; twice {
+			m = append(m, fmt.Sprintf("tenant[%d].name: %q is already the name of tenant[%d]", i, t.Name, j))
+		}
+		seen[t.Name] = i
+		if t.Name == "" {
+			m = append(m, fmt.Sprintf("tenant[%d].name: give the name of a tenant", i))
+		}
+		for _, err := range t.Retention.Validate() {
+			m = append(m, fmt.Sprintf("tenant[%d].retention.%v", i, err))
+		}
 	}
 	return m
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"sidetone/collector/internal/notify"
+	"sidetone/collector/internal/telemetrydb"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -104,6 +105,20 @@ kind = "webhook"
 url = "https://example.com/hook"
 secret = "0123456789abcdef"
 tenant = "Example"
+
+[retention]
+raw_days = 14
+minute_days = 100
+hour_days = 800
+change_days = 500
+incident_days = 700
+dead_letter_days = 60
+ledger_days = 60
+
+[[tenant]]
+name = "Example"
+[tenant.retention]
+raw_days = 7
 `
 
 func TestWholeFile(t *testing.T) {
@@ -121,6 +136,8 @@ func TestWholeFile(t *testing.T) {
 				From: "sidetone@example.com", To: []string{"noc@example.com"}, MinSeverity: "warning"},
 			{Name: "hook", Kind: "webhook", URL: "https://example.com/hook", Secret: "0123456789abcdef", Tenant: "Example"},
 		},
+		Retention: telemetrydb.Retention{RawDays: 14, MinuteDays: 100, HourDays: 800, ChangeDays: 500, IncidentDays: 700, DeadLetterDays: 60, LedgerDays: 60},
+		Tenants:   []Tenant{{Name: "Example", Retention: telemetrydb.Retention{RawDays: 7}}},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %#v\nwant %#v", c, want)
@@ -139,7 +156,7 @@ func TestWholeFile(t *testing.T) {
 
 // TestWholeFileNamesEverySetting keeps the file above complete.
 func TestWholeFileNamesEverySetting(t *testing.T) {
-	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Log](), reflect.TypeFor[Outbound]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Log](), reflect.TypeFor[Outbound](), reflect.TypeFor[Tenant](), reflect.TypeFor[telemetrydb.Retention]()} {
 		for i := range typ.NumField() {
 			if key := typ.Field(i).Tag.Get("toml"); key == "" || !strings.Contains(whole, key) {
 				t.Errorf("%s.%s has key %q, which the whole file does not show", typ, typ.Field(i).Name, key)
