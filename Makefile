@@ -12,6 +12,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X sidetone/shared/buildinfo.version=$(VERSION) -X sidetone/shared/buildinfo.commit=$(COMMIT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+# The agent is small in file and memory: a 3CX is read by HTTP/1.1, and functions lie closer.
+AGENTBUILD := CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -ldflags '$(LDFLAGS) -funcalign=16'
 
 .PHONY: help
 help: ## list the targets
@@ -26,7 +28,7 @@ run: build engine ## main job: collector, simulated 3CX and agent on this machin
 build: need-go web ## build all programs into bin/
 	@mkdir -p bin
 	@echo "building agent, simulator and collector …"
-	@$(GOBUILD) -o bin/ ./agent/cmd/... 
+	@$(AGENTBUILD) -o bin/ ./agent/cmd/...
 	@$(GOBUILD) -tags webui -o bin/ ./collector/cmd/...
 
 .PHONY: web

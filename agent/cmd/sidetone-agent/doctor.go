@@ -12,13 +12,22 @@ import (
 	"sidetone/shared/svc"
 )
 
+func doctorCommand() *command {
+	var d doctorCmd
+	return &command{name: "doctor", help: "Say what is wrong and what to do about it.", run: d.run, flags: func(f *flags) {
+		d.stateFlag.bind(f)
+		d.configFlag.bind(f)
+		f.format(&d.Format)
+	}}
+}
+
 type doctorCmd struct {
 	stateFlag
 	configFlag
-	Format string `help:"text or json." enum:"text,json" default:"text"`
+	Format string
 }
 
-func (d *doctorCmd) Run() error {
+func (d *doctorCmd) run(string) error {
 	ctx, stop := svc.SignalContext(context.Background())
 	defer stop()
 	cfg, err := config.Load(d.Config, agentd.CheckConfig)

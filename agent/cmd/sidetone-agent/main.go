@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
 
 	"sidetone/agent/internal/config"
@@ -21,7 +20,7 @@ import (
 
 // Exit statuses besides 0 and 1. Starting again helps with neither.
 const (
-	exitConfig      = 2 // the configuration is wrong
+	exitConfig      = 2 // the configuration, or the command line, is wrong
 	exitNotEnrolled = 3
 )
 
@@ -44,28 +43,30 @@ address and an API client in the [pbx] section:
   client_id = "sidetone"
   client_secret_file = "pbx.secret"`
 
-type cli struct {
-	Enrol   enrolCmd   `cmd:"" aliases:"enroll" help:"Enrol this machine with a token from the collector."`
-	Run     runCmd     `cmd:"" help:"Measure, read the PBX, and send."`
-	Doctor  doctorCmd  `cmd:"" help:"Say what is wrong and what to do about it."`
-	Spool   spoolCmd   `cmd:"" help:"Look at the records that wait to be sent."`
-	Version versionCmd `cmd:"" help:"Print the version."`
-}
-
-type versionCmd struct{}
-
-func (versionCmd) Run() error {
-	fmt.Println("sidetone-agent", buildinfo.String())
-	return nil
+// commandLine is all that this program can do.
+func commandLine() *command {
+	return &command{name: "sidetone-agent", more: description, sub: []*command{
+		enrolCommand(), runCommand(), doctorCommand(), spoolCommand(),
+		{name: "version", help: "Print the version.", run: func(string) error {
+			fmt.Println("sidetone-agent", buildinfo.String())
+			return nil
+		}},
+	}}
 }
 
 // stateFlag and configFlag are shared by the subcommands.
-type stateFlag struct {
-	StateDir string `help:"Where identity and spool live (default ${state_dir})." default:"${state_dir}" env:"SIDETONE_STATE_DIR" placeholder:"DIR"`
+type stateFlag struct{ StateDir string }
+
+func (s *stateFlag) bind(f *flags) {
+	dir, _ := defaultPaths()
+	f.text(&s.StateDir, "state-dir", "DIR", dir, "SIDETONE_STATE_DIR", "Where identity and spool live (default "+dir+").")
 }
 
-type configFlag struct {
-	Config string `help:"Configuration file, TOML (default ${config_file}; it need not exist)." default:"${config_file}" env:"SIDETONE_CONFIG" placeholder:"FILE"`
+type configFlag struct{ Config string }
+
+func (c *configFlag) bind(f *flags) {
+	_, file := defaultPaths()
+	f.text(&c.Config, "config", "FILE", file, "SIDETONE_CONFIG", "Configuration file, TOML (default "+file+"; it need not exist).")
 }
 
 func main() {
@@ -77,12 +78,7 @@ func main() {
 	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
 		fmt.Fprintln(os.Stderr, "sidetone-agent:", err)
 	}
-	stateDir, configFile := defaultPaths()
-	var c cli
-	k := kong.Parse(&c, kong.Name("sidetone-agent"), kong.Description(description), kong.ShortUsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Vars{"state_dir": stateDir, "config_file": configFile})
-	err := k.Run()
+	err := commandLine().execute(os.Args[1:], os.Stdout)
 	if err == nil {
 		return
 	}
@@ -91,9 +87,12 @@ func main() {
 		os.Exit(int(status))
 	}
 	fmt.Fprintf(os.Stderr, "sidetone-agent: %v\n", err)
-	var mistakes *config.Error
+	var (
+		mistakes *config.Error
+		usage    *usageError
+	)
 	switch {
-	case errors.As(err, &mistakes):
+	case errors.As(err, &mistakes), errors.As(err, &usage):
 		os.Exit(exitConfig)
 	case errors.Is(err, identity.ErrNotEnrolled):
 		os.Exit(exitNotEnrolled)

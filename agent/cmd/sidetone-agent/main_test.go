@@ -74,7 +74,7 @@ func TestHelp(t *testing.T) {
 	}{
 		{[]string{"--help"}, []string{"sidetone-agent enrol TOKEN", "sidetone-agent doctor", "[pbx]", "client_id", "spool status", "version"}},
 		{[]string{"run", "--help"}, []string{"--state-dir", "--config", "--ready-file", "--ledger", "--log-level"}},
-		{[]string{"enrol", "--help"}, []string{"<token>", "--state-dir", "--force"}},
+		{[]string{"enrol", "--help"}, []string{"TOKEN", "--state-dir", "--force", "--proxy"}},
 		{[]string{"doctor", "--help"}, []string{"--state-dir", "--config", "--format"}},
 		{[]string{"spool", "status", "--help"}, []string{"--format"}},
 		{[]string{"spool", "salvage", "--help"}, []string{"--from", "quarantine", "stopped"}},
@@ -163,7 +163,7 @@ func TestEnrolMistakes(t *testing.T) {
 			t.Log(strings.TrimSpace(errs))
 		})
 	}
-	if _, errs, status := run(t, "enrol"); status == 0 || !strings.Contains(errs, "token") {
+	if _, errs, status := run(t, "enrol"); status == 0 || !strings.Contains(errs, "TOKEN") {
 		t.Errorf("no token: status %d, %s", status, errs)
 	}
 }

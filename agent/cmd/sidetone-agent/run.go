@@ -8,23 +8,47 @@ import (
 	"sidetone/agent/internal/agentd"
 	"sidetone/agent/internal/config"
 	"sidetone/agent/internal/identity"
+	"sidetone/agent/internal/uplink"
 	"sidetone/shared/buildinfo"
+	"sidetone/shared/certid"
 	"sidetone/shared/svc"
 )
 
 // serviceName is the name of the Windows service.
 const serviceName = "sidetone-agent"
 
-type enrolCmd struct {
-	stateFlag
-	Token string `arg:"" help:"The token, as the collector showed it: one word that begins with st1."`
-	Force bool   `help:"Replace the identity that this machine has. Its spool is kept and goes to the new one's collector."`
+func enrolCommand() *command {
+	var e enrolCmd
+	return &command{name: "enrol", alias: "enroll", arg: "TOKEN", help: "Enrol this machine with a token from the collector.",
+		more: "TOKEN is one word that begins with st1., as the collector showed it.",
+		flags: func(f *flags) {
+			e.bind(f)
+			f.on(&e.force, "force", "Replace the identity that this machine has. Its spool is kept and goes to the new one's collector.")
+			f.text(&e.proxy, "proxy", "URL", "", "", "HTTP proxy to fall back to, http://[user:password@]host:port (default: HTTPS_PROXY).")
+		},
+		run: e.run,
+	}
 }
 
-func (e *enrolCmd) Run() error {
+type enrolCmd struct {
+	stateFlag
+	force bool
+	proxy string
+}
+
+func (e *enrolCmd) run(token string) error {
 	ctx, stop := svc.SignalContext(context.Background())
 	defer stop()
-	id, err := identity.Enrol(ctx, e.StateDir, e.Token, identity.EnrolOptions{Force: e.Force, Version: buildinfo.Version()})
+	tok, err := certid.ParseToken(token)
+	if err != nil {
+		return err
+	}
+	// As for the link later: from the flag, else from the environment.
+	proxy, err := uplink.Config{Addr: tok.Addr, Proxy: e.proxy}.ProxyURL()
+	if err != nil {
+		return fmt.Errorf("--proxy: %w", err)
+	}
+	id, err := identity.Enrol(ctx, e.StateDir, token, identity.EnrolOptions{Force: e.force, Version: buildinfo.Version(), Proxy: proxy})
 	if err != nil {
 		return err
 	}
@@ -34,24 +58,34 @@ func (e *enrolCmd) Run() error {
 	return nil
 }
 
+func runCommand() *command {
+	var r runCmd
+	return &command{name: "run", help: "Measure, read the PBX, and send.", run: r.run, flags: func(f *flags) {
+		r.stateFlag.bind(f)
+		r.configFlag.bind(f)
+		f.text(&r.readyFile, "ready-file", "FILE", "", "", "Written when the agent runs: JSON with its identity.")
+		f.text(&r.ledger, "ledger", "FILE", "", "", "Append a line for each record that the spool took, for an audit against the database.")
+		f.choice(&r.logLevel, "log-level", "LEVEL", "", "trace, debug, info, warn or error; overrides the file.",
+			"trace", "debug", "info", "warn", "error")
+	}}
+}
+
 type runCmd struct {
 	stateFlag
 	configFlag
-	ReadyFile string `help:"Written when the agent runs: JSON with its identity." placeholder:"FILE"`
-	Ledger    string `help:"Append a line for each record that the spool took, for an audit against the database." placeholder:"FILE"`
-	LogLevel  string `help:"trace, debug, info, warn or error; overrides the file." enum:",trace,debug,info,warn,error" default:"" placeholder:"LEVEL"`
+	readyFile, ledger, logLevel string
 }
 
-func (r *runCmd) Run() error {
+func (r *runCmd) run(string) error {
 	cfg, err := config.Load(r.Config, agentd.CheckConfig)
 	if err != nil {
 		return err
 	}
-	if r.LogLevel != "" {
-		cfg.Log.Level = r.LogLevel
+	if r.logLevel != "" {
+		cfg.Log.Level = r.logLevel
 	}
 	a, err := agentd.Open(agentd.Options{
-		StateDir: r.StateDir, Config: cfg, ReadyFile: r.ReadyFile, Ledger: r.Ledger, Log: logger(cfg.Log),
+		StateDir: r.StateDir, Config: cfg, ReadyFile: r.readyFile, Ledger: r.ledger, Log: logger(cfg.Log),
 	})
 	if err != nil {
 		return err

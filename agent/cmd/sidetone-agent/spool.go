@@ -11,18 +11,22 @@ import (
 	"sidetone/agent/internal/spool"
 )
 
-type spoolCmd struct {
-	Status  spoolStatusCmd  `cmd:"" help:"How many records wait, how old, how large; also while the agent runs."`
-	Verify  spoolVerifyCmd  `cmd:"" help:"Read and check every record; exit status 1 when something is wrong. The agent must be stopped."`
-	Salvage spoolSalvageCmd `cmd:"" help:"Put back what can be read of databases that were set aside. The agent must be stopped."`
-	Discard spoolDiscardCmd `cmd:"" help:"Throw the backlog away, with a note of it at the collector. The agent must be stopped."`
-	Check   spoolCheckCmd   `cmd:"" hidden:"" help:"Open a database for trial."`
+func spoolCommand() *command {
+	return &command{name: "spool", help: "Look after the records that wait to be sent.", sub: []*command{
+		spoolStatusCommand(), spoolVerifyCommand(), spoolSalvageCommand(), spoolDiscardCommand(), spoolCheckCommand(),
+	}}
 }
 
 type spoolFlags struct {
 	stateFlag
 	configFlag
-	Format string `help:"text or json." enum:"text,json" default:"text"`
+	Format string
+}
+
+func (s *spoolFlags) bind(f *flags) {
+	s.stateFlag.bind(f)
+	s.configFlag.bind(f)
+	f.format(&s.Format)
 }
 
 // dir is where the spool lies.
@@ -34,9 +38,14 @@ func printJSON(v any) error {
 	return enc.Encode(v)
 }
 
+func spoolStatusCommand() *command {
+	var s spoolStatusCmd
+	return &command{name: "status", help: "How many records wait, how old, how large; also while the agent runs.", flags: s.bind, run: s.run}
+}
+
 type spoolStatusCmd struct{ spoolFlags }
 
-func (s *spoolStatusCmd) Run() error {
+func (s *spoolStatusCmd) run(string) error {
 	dir := s.dir()
 	r, err := spool.ReadStatus(dir)
 	if err != nil {
@@ -62,9 +71,15 @@ func (s *spoolStatusCmd) Run() error {
 	return nil
 }
 
+func spoolVerifyCommand() *command {
+	var s spoolVerifyCmd
+	return &command{name: "verify", help: "Read and check every record; exit status 1 when something is wrong. The agent must be stopped.",
+		flags: s.bind, run: s.run}
+}
+
 type spoolVerifyCmd struct{ spoolFlags }
 
-func (s *spoolVerifyCmd) Run() error {
+func (s *spoolVerifyCmd) run(string) error {
 	sc := s.settings()
 	if err := becomeOwner(sc.Dir); err != nil {
 		return err

@@ -53,12 +53,16 @@ func stopFirst(err error) error {
 // checkArgs is the hidden subcommand that opens a database for trial.
 var checkArgs = []string{"spool", "check", "--dir"}
 
-type spoolCheckCmd struct {
-	Dir string `help:"The database to open for trial." required:"" placeholder:"DIR"`
+func spoolCheckCommand() *command {
+	var dir string
+	return &command{name: "check", hidden: true, help: "Open a database for trial.",
+		flags: func(f *flags) { f.text(&dir, "dir", "DIR", "", "", "The database.") },
+		run:   func(string) error { return checkSpool(dir) },
+	}
 }
 
-func (s *spoolCheckCmd) Run() error {
-	err := spool.CheckDir(s.Dir)
+func checkSpool(dir string) error {
+	err := spool.CheckDir(dir)
 	if errors.Is(err, spool.ErrNotChecked) {
 		fmt.Fprintf(os.Stderr, "sidetone-agent: %v\n", err)
 		return statusError(spool.ExitNotChecked)
@@ -66,14 +70,21 @@ func (s *spoolCheckCmd) Run() error {
 	return err
 }
 
-type spoolSalvageCmd struct {
-	spoolFlags
-	From []string `help:"quarantine (the default): what the agent set aside and was not read to the end; or a directory: one of those, or a copy of a spool." default:"quarantine" placeholder:"DIR" sep:"none"`
+func spoolSalvageCommand() *command {
+	var s spoolSalvageCmd
+	return &command{name: "salvage", help: "Put back what can be read of databases that were set aside. The agent must be stopped.",
+		more: salvageHelp, run: s.run, flags: func(f *flags) {
+			s.bind(f)
+			f.texts(&s.from, "from", "DIR", "quarantine (the default): what the agent set aside and was not read to the end; or a directory: one of those, or a copy of a spool.")
+		}}
 }
 
-// Help is shown below the usage.
-func (*spoolSalvageCmd) Help() string {
-	return `When the database of the spool is damaged, the agent sets it aside as
+type spoolSalvageCmd struct {
+	spoolFlags
+	from []string
+}
+
+const salvageHelp = `When the database of the spool is damaged, the agent sets it aside as
 spool.quarantine-TIME, starts a new one, and puts back at once what it can read in a few
 seconds. This command reads the rest: every block and log entry whose checksum is right.
 Records that were acknowledged or dropped meanwhile stay away; the others wait again under
@@ -82,10 +93,9 @@ were reported as damaged fill up.
 
 The agent must be stopped. Nothing is deleted: remove the directory when all is well.
 With encryption and a key given by systemd, set CREDENTIALS_DIRECTORY to where it is.`
-}
 
-func (s *spoolSalvageCmd) Run() (err error) {
-	from := s.From
+func (s *spoolSalvageCmd) run(string) (err error) {
+	from := s.from
 	if len(from) == 1 && from[0] == "quarantine" {
 		from = nil
 	}
@@ -121,22 +131,32 @@ func (s *spoolSalvageCmd) Run() (err error) {
 	return err
 }
 
+func spoolDiscardCommand() *command {
+	var s spoolDiscardCmd
+	return &command{name: "discard", help: "Throw the backlog away, with a note of it at the collector. The agent must be stopped.",
+		more: discardHelp, run: s.run, flags: func(f *flags) {
+			s.bind(f)
+			f.on(&s.backlog, "backlog", "Throw away what waits to be sent; must be given.")
+			f.text(&s.before, "before", "TIME", "", "", `Only what is older: a time such as 2026-11-24T06:00:00Z or "2026-11-24 06:00" (local), or an age such as 36h.`)
+			f.on(&s.yes, "yes", "Do not ask.")
+		}}
+}
+
 type spoolDiscardCmd struct {
 	spoolFlags
-	Backlog bool   `help:"Throw away what waits to be sent." required:""`
-	Before  string `help:"Only what is older: a time such as 2026-11-24T06:00:00Z or \"2026-11-24 06:00\" (local), or an age such as 36h." placeholder:"TIME"`
-	Yes     bool   `help:"Do not ask."`
+	backlog, yes bool
+	before       string
 }
 
-// Help is shown below the usage.
-func (*spoolDiscardCmd) Help() string {
-	return `Use it when a long backlog is not worth its bandwidth. The records are gone for good;
+const discardHelp = `Use it when a long backlog is not worth its bandwidth. The records are gone for good;
 their numbers are told to the collector, which shows the hole as discarded by a person.
 The agent must be stopped.`
-}
 
-func (s *spoolDiscardCmd) Run() (err error) {
-	before, err := parseBefore(s.Before, time.Now())
+func (s *spoolDiscardCmd) run(string) (err error) {
+	if !s.backlog {
+		return &usageError{"spool discard throws away records for good: say --backlog if that is meant"}
+	}
+	before, err := parseBefore(s.before, time.Now())
 	if err != nil {
 		return err
 	}
@@ -146,7 +166,7 @@ func (s *spoolDiscardCmd) Run() (err error) {
 	}
 	defer func() { err = errors.Join(err, sp.Close()) }()
 	b := sp.Backlog(before)
-	if b.Records > 0 && !s.Yes {
+	if b.Records > 0 && !s.yes {
 		fmt.Printf("Throw away %s? Type yes: ", backlogText(b))
 		if line, _ := bufio.NewReader(os.Stdin).ReadString('\n'); strings.TrimSpace(line) != "yes" {
 			fmt.Println("nothing was thrown away")
