@@ -28,6 +28,27 @@ func BenchmarkAppend(b *testing.B) {
 	b.Run("file", func(b *testing.B) { segment(b, payload, 1) })
 }
 
+// BenchmarkAppendBatch is the same with 50 records a flush.
+func BenchmarkAppendBatch(b *testing.B) {
+	const n = 50
+	payload := bytes.Repeat([]byte("p"), 1<<10)
+	batch := make([][]byte, n)
+	for i := range batch {
+		batch[i] = payload
+	}
+	b.Run("spool", func(b *testing.B) {
+		s := open(b, Config{Dir: b.TempDir()}, testDeps(b))
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, _, err := s.AppendBatch(wire.ClassSample, batch); err != nil {
+				b.Fatal(err)
+			}
+		}
+		perSecond(b, n)
+	})
+	b.Run("file", func(b *testing.B) { segment(b, payload, n) })
+}
+
 func perSecond(b *testing.B, each int) {
 	b.ReportMetric(float64(b.N*each)/b.Elapsed().Seconds(), "records/s")
 }

@@ -536,7 +536,7 @@ func TestSentinelBounds(t *testing.T) {
 	}
 	p.keep(live, memory)
 	p.keepGaps(gaps)
-	b, err := encodeSlot(&p)
+	b, err := encodeSlot(nil, &p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -556,7 +556,7 @@ func TestSentinelBounds(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	r := &Record{Epoch: 1, Seq: 2, Class: wire.ClassState, Created: time.UnixMilli(3), Payload: []byte("abc"), CRC: checksum([]byte("abc"))}
 	f.Add(encodeRecord(r))
-	slot, err := encodeSlot(&promise{Epoch: 1, Next: 2, Live: [][2]uint64{{1, 1}}})
+	slot, err := encodeSlot(nil, &promise{Epoch: 1, Next: 2, Live: [][2]uint64{{1, 1}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -141,12 +141,26 @@ func (s *Spool) recover() {
 	s.why = ""
 }
 
-// saveSentinel makes the present state the promise.
-func (s *Spool) saveSentinel() {
+// lazyAppends bounds the appends that only the unflushed promise knows of; the upkeep
+// flushes it too.
+const lazyAppends = 256
+
+// promiseAppend makes an append part of the promise. It is flushed later: should the
+// machine end before, the database still has the record, and the promise is known to be
+// stale.
+func (s *Spool) promiseAppend() {
+	lazy := s.deps.boot != "" && s.sentinel != nil && s.sentinel.lazy < lazyAppends
+	s.writeSentinel(!lazy, false)
+}
+
+// saveSentinel makes the present state the promise, durably.
+func (s *Spool) saveSentinel() { s.writeSentinel(true, false) }
+
+func (s *Spool) writeSentinel(flush, clean bool) {
 	if s.sentinel == nil || len(s.epochs) == 0 {
 		return
 	}
-	p := promise{Epoch: s.epoch(), Next: s.next, Epochs: s.epochs, Volatile: s.degraded}
+	p := promise{Epoch: s.epoch(), Next: s.next, Epochs: s.epochs, Volatile: s.degraded, Boot: s.deps.boot, Clean: clean}
 	if n := len(p.Epochs); n > maxEpochsKept {
 		p.Epochs = p.Epochs[n-maxEpochsKept:]
 	}
@@ -157,7 +171,7 @@ func (s *Spool) saveSentinel() {
 		p.Gaps = append(o.Gaps, p.Gaps...)
 		p.Gaps = p.Gaps[max(0, len(p.Gaps)-maxGapsKept):]
 	}
-	if err := s.sentinel.write(p); err != nil {
+	if err := s.sentinel.write(p, flush); err != nil {
 		s.degrade("write sentinel: " + err.Error())
 		// A stale promise could give a number twice; none means a new epoch.
 		_ = s.sentinel.close()

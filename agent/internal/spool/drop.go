@@ -136,15 +136,15 @@ func (s *Spool) retire(gone []entry, reason string) {
 	s.forget(gone, ws)
 }
 
-// makeRoom evicts until a record of size more bytes fits: the oldest samples first,
-// then the oldest of any class. It goes a little further than it must, so that not
-// every append evicts.
-func (s *Spool) makeRoom(size uint64) {
+// makeRoom evicts until n records of size more bytes fit: the oldest samples first, then
+// the oldest of any class. It goes a little further than it must, so that not every
+// append evicts.
+func (s *Spool) makeRoom(size uint64, n int) {
 	if s.idx.bytes+size > s.cfg.MaxBytes {
 		s.evict("size", s.cfg.MaxBytes-min(s.cfg.MaxBytes, size+s.cfg.MaxBytes/64), s.cfg.MaxRecords)
 	}
-	if s.idx.count() >= s.cfg.MaxRecords {
-		s.evict("number", s.cfg.MaxBytes, s.cfg.MaxRecords-1-s.cfg.MaxRecords/64)
+	if s.idx.count()+n > s.cfg.MaxRecords {
+		s.evict("number", s.cfg.MaxBytes, max(0, s.cfg.MaxRecords-n-s.cfg.MaxRecords/64))
 	}
 }
 

@@ -44,7 +44,7 @@ func (s *Spool) open() {
 	case s.next == 0:
 		s.next = 1
 	}
-	if s.db == nil || promised == nil || lost || promised.Volatile || len(s.epochs) == 0 {
+	if s.db == nil || promised == nil || lost || promised.Volatile || promised.stale(s.deps.boot) || len(s.epochs) == 0 {
 		s.newEpoch()
 	}
 	s.saveSentinel()

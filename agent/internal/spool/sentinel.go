@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"slices"
 
 	"sidetone/shared/telemetry"
 )
@@ -31,7 +32,18 @@ type promise struct {
 	Gaps []keptGap `json:"gaps,omitempty"`
 	// Volatile says that seqs may have been given that this file does not know of.
 	Volatile bool `json:"volatile,omitempty"`
+	// Boot is the life of the machine in which this was written, and Clean says that
+	// nothing came after it: what the machine's end may have left out, see stale.
+	Boot  string `json:"boot,omitempty"`
+	Clean bool   `json:"clean,omitempty"`
+	slot  int64
+	// torn says that the other slot was being written.
+	torn bool
 }
+
+// stale tells whether appends may have followed that this promise does not know of:
+// they are written without a flush, which only a living machine keeps.
+func (p *promise) stale(boot string) bool { return p.torn || !p.Clean && p.Boot != boot }
 
 type keptGap struct {
 	Epoch    uint64           `json:"e"`
@@ -48,17 +60,22 @@ type epochStart struct {
 
 const (
 	slotSize      = 8192 // whole pages: a torn write spoils one slot, not both
+	pageSize      = 4096
 	slotMagic     = "sidetone-spool-sentinel-1"
 	maxSpansKept  = 48
 	maxEpochsKept = 8
 	maxGapsKept   = 40
 )
 
-// sentinel is a file of two slots that are overwritten in turn. Overwriting in place
-// needs no new space, so it works on a full disk, and one flush makes it durable.
+// sentinel is a file of two slots. Overwriting in place needs no new space, so it works
+// on a full disk, and one flush makes it durable. The slot that was flushed last is left
+// alone until the other one is.
 type sentinel struct {
 	f       *os.File
 	counter uint64
+	flushed int64 // the slot that is durable
+	lazy    int   // writes since
+	buf     []byte
 }
 
 // openSentinel opens or makes the file, and returns the newest valid promise, or nil.
@@ -70,7 +87,7 @@ func openSentinel(path string) (*sentinel, *promise, error) {
 	s := &sentinel{f: f}
 	p := newestPromise(f)
 	if p != nil {
-		s.counter = p.Counter
+		s.counter, s.flushed = p.Counter, p.slot
 	}
 	if st, err := f.Stat(); err == nil && st.Size() < 2*slotSize {
 		// Filled, not only lengthened: a sparse file would need space later.
@@ -87,12 +104,21 @@ func openSentinel(path string) (*sentinel, *promise, error) {
 
 func newestPromise(f *os.File) *promise {
 	var newest *promise
+	torn := false
 	slot := make([]byte, slotSize)
 	for i := range int64(2) {
 		n, _ := f.ReadAt(slot, i*slotSize)
-		if p := decodeSlot(slot[:n]); p != nil && (newest == nil || p.Counter > newest.Counter) {
+		p := decodeSlot(slot[:n])
+		if p == nil {
+			torn = torn || !allZero(slot[:n])
+			continue
+		}
+		if p.slot = i; newest == nil || p.Counter > newest.Counter {
 			newest = p
 		}
+	}
+	if newest != nil {
+		newest.torn = torn
 	}
 	return newest
 }
@@ -107,35 +133,45 @@ func readSentinel(path string) (*promise, error) {
 	return newestPromise(f), nil
 }
 
-// write makes p durable.
-func (s *sentinel) write(p promise) error {
+// write writes p and, with flush, makes it durable. Without, it outlives this process,
+// but not the machine.
+func (s *sentinel) write(p promise, flush bool) error {
 	p.Counter = s.counter + 1
-	b, err := encodeSlot(&p)
+	b, err := encodeSlot(s.buf[:0], &p)
 	if err != nil {
 		return err
 	}
-	if _, err := s.f.WriteAt(b, int64(p.Counter%2)*slotSize); err != nil {
+	s.buf = b
+	slot := 1 - s.flushed
+	if _, err := s.f.WriteAt(b, slot*slotSize); err != nil {
 		return err
+	}
+	s.counter = p.Counter
+	if s.lazy++; !flush {
+		return nil
 	}
 	if err := syncData(s.f); err != nil {
 		return err
 	}
-	s.counter = p.Counter
+	s.flushed, s.lazy = slot, 0
 	return nil
 }
 
-// encodeSlot lays out a slot: magic, checksum and length on one line, then JSON.
-func encodeSlot(p *promise) ([]byte, error) {
+// encodeSlot lays out a slot in buf: magic, checksum and length on one line, then JSON,
+// in whole pages.
+func encodeSlot(buf []byte, p *promise) ([]byte, error) {
 	body, err := json.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
-	head := fmt.Sprintf("%s %08x %d\n", slotMagic, crc32.Checksum(body, castagnoli), len(body))
-	if len(head)+len(body) > slotSize {
-		return nil, fmt.Errorf("sentinel needs %d bytes, has %d", len(head)+len(body), slotSize)
+	b := fmt.Appendf(buf, "%s %08x %d\n", slotMagic, crc32.Checksum(body, castagnoli), len(body))
+	b = append(b, body...)
+	if len(b) > slotSize {
+		return nil, fmt.Errorf("sentinel needs %d bytes, has %d", len(b), slotSize)
 	}
-	b := make([]byte, slotSize)
-	copy(b[copy(b, head):], body)
+	n := len(b)
+	b = slices.Grow(b, slotSize-n)[:(n+pageSize-1)/pageSize*pageSize]
+	clear(b[n:])
 	return b, nil
 }
 

@@ -136,6 +136,8 @@ type Deps struct {
 	// Precheck opens the database in dir for trial, where it may crash: see ExecChecker.
 	// Without it, only the known faults are looked for before Badger opens it.
 	Precheck func(ctx context.Context, dir string) error
+
+	boot string // the machine's life, for tests
 }
 
 // Spool is safe for concurrent use.
@@ -192,6 +194,9 @@ func Open(cfg Config, deps Deps) (*Spool, error) {
 	if deps.FreeSpace == nil {
 		deps.FreeSpace = freeSpace
 	}
+	if deps.boot == "" {
+		deps.boot = bootID()
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
@@ -241,8 +246,16 @@ func (s *Spool) Appended() <-chan struct{} { return s.appended }
 // Append makes payload durable and returns its number. It fails only for a payload
 // that can never be taken, or on a closed spool: an unusable disk means memory.
 func (s *Spool) Append(class wire.Class, payload []byte) (epoch, seq uint64, err error) {
-	if len(payload) == 0 || len(payload) > MaxPayload {
-		return 0, 0, fmt.Errorf("append %d bytes: %w", len(payload), ErrTooLarge)
+	return s.AppendBatch(class, [][]byte{payload})
+}
+
+// AppendBatch makes payloads durable with as few flushes as may be. They get numbers from
+// first upwards, in one epoch. All are taken, or none.
+func (s *Spool) AppendBatch(class wire.Class, payloads [][]byte) (epoch, first uint64, err error) {
+	for _, p := range payloads {
+		if len(p) == 0 || len(p) > MaxPayload {
+			return 0, 0, fmt.Errorf("append %d bytes: %w", len(p), ErrTooLarge)
+		}
 	}
 	if class != wire.ClassState {
 		class = wire.ClassSample
@@ -253,34 +266,66 @@ func (s *Spool) Append(class wire.Class, payload []byte) (epoch, seq uint64, err
 	if s.closed {
 		return 0, 0, ErrClosed
 	}
-	r := Record{
-		Epoch: s.epoch(), Seq: s.next, Class: class, Created: s.deps.Now().UTC(),
-		CRC: checksum(payload), Payload: payload,
-	}
+	epoch, first = s.epoch(), s.next
 	s.checkDisk()
-	e := entryOf(&r)
-	if s.cfg.Encrypt {
-		e.size += sealOverhead
-	}
-	s.makeRoom(uint64(e.size))
-	if !s.degraded {
-		if err := s.put(&r, e); err != nil {
-			s.degrade(err.Error())
+	for len(payloads) > 0 {
+		n, size := 0, 0
+		for n < len(payloads) && n < perPutRecords && (n == 0 || size+len(payloads[n]) <= perPutBytes) {
+			size += len(payloads[n])
+			n++
 		}
+		s.appendSome(class, payloads[:n])
+		payloads = payloads[n:]
 	}
-	if s.degraded {
-		e.state = inMemory
-		s.payloads[r.Seq] = append([]byte(nil), payload...)
-	}
-	s.idx.add(e)
-	s.next++
 	s.makeRoomInMemory()
-	s.saveSentinel()
+	s.promiseAppend()
 	select {
 	case s.appended <- struct{}{}:
 	default:
 	}
-	return r.Epoch, r.Seq, nil
+	return epoch, first, nil
+}
+
+// appendSome takes payloads that fit into one transaction.
+func (s *Spool) appendSome(class wire.Class, payloads [][]byte) {
+	r := Record{Epoch: s.epoch(), Class: class, Created: s.deps.Now().UTC()}
+	entries := make([]entry, len(payloads))
+	var total uint64
+	for i, p := range payloads {
+		r.Seq, r.Payload = s.next+uint64(i), p
+		entries[i] = entryOf(&r)
+		if s.cfg.Encrypt {
+			entries[i].size += sealOverhead
+		}
+		total += uint64(entries[i].size)
+	}
+	s.makeRoom(total, len(entries))
+	if !s.degraded {
+		ws := make([]write, 0, 2*len(entries))
+		for i, p := range payloads {
+			r.Seq, r.Payload, r.CRC = entries[i].seq, p, checksum(p)
+			v, err := s.encode(&r)
+			if err != nil {
+				s.degrade(err.Error())
+				break
+			}
+			ws = append(ws, write{key(prefixRecord, r.Epoch, r.Seq), v},
+				write{key(prefixIndex, r.Epoch, r.Seq), indexValue(entries[i])})
+		}
+		if !s.degraded {
+			if err := s.db.write(ws); err != nil {
+				s.degrade(err.Error())
+			}
+		}
+	}
+	for i, e := range entries {
+		if s.degraded {
+			e.state = inMemory
+			s.payloads[e.seq] = append([]byte(nil), payloads[i]...)
+		}
+		s.idx.add(e)
+	}
+	s.next += uint64(len(entries))
 }
 
 // put writes a record and its index entry in one transaction.
@@ -462,7 +507,7 @@ func (s *Spool) Close() error {
 		return nil
 	}
 	s.checkDisk()
-	s.saveSentinel()
+	s.writeSentinel(true, true)
 	s.writeStatus(false)
 	s.closed = true
 	var errs []error

@@ -237,6 +237,34 @@ func TestReadRange(t *testing.T) {
 	}
 }
 
+func TestAppendBatch(t *testing.T) {
+	cfg := Config{Dir: t.TempDir()}
+	s := open(t, cfg, testDeps(t))
+	add(t, s, wire.ClassSample, "first")
+	var batch [][]byte
+	for i := range 700 {
+		batch = append(batch, []byte(strings.Repeat(fmt.Sprint(i%10), 1+i*3)))
+	}
+	epoch, first, err := s.AppendBatch(wire.ClassState, batch)
+	if err != nil || first != 2 {
+		t.Fatal(first, err)
+	}
+	if _, _, err := s.AppendBatch(wire.ClassState, [][]byte{[]byte("good"), nil}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("a batch with nothing in it: %v", err)
+	}
+	cfg.Dir = copyDir(t, cfg.Dir)
+	s = open(t, cfg, testDeps(t))
+	rs := readAll(t, s)
+	if len(rs) != 701 {
+		t.Fatalf("%d records", len(rs))
+	}
+	for i, r := range rs[1:] {
+		if r.Epoch != epoch || r.Seq != first+uint64(i) || !bytes.Equal(r.Payload, batch[i]) || r.Class != wire.ClassState {
+			t.Fatalf("record %d is not what was appended", r.Seq)
+		}
+	}
+}
+
 func TestPayloadLimits(t *testing.T) {
 	s := open(t, Config{Dir: t.TempDir()}, testDeps(t))
 	for _, n := range []int{0, MaxPayload + 1} {

@@ -91,6 +91,9 @@ func (s *Spool) upkeep() {
 	s.expire()
 	s.bury()
 	s.tendBallast()
+	if s.sentinel != nil && s.sentinel.lazy > 0 {
+		s.saveSentinel()
+	}
 	if st := s.status(); st != s.lastStat || s.deps.Now().Sub(s.statusAt).Abs() >= statusEvery {
 		s.writeStatus(true)
 	}

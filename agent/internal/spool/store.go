@@ -3,7 +3,9 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -14,7 +16,55 @@ import (
 // this file. A panic inside a call comes back as an error; a panic in a goroutine of
 // Badger's own, and SIGBUS on a full disk, cannot be caught: the free-space guard is
 // there so that they do not happen.
-type store struct{ db *badger.DB }
+type store struct {
+	db  *badger.DB
+	log *logFlusher // nil: Badger flushes
+}
+
+// logFlusher makes writes durable in Badger's place, with one flush instead of two:
+// Badger flushes its value log with every write too, in which we have nothing. The log
+// of a memtable is a mapped file, and flushing the file flushes what was written to it.
+// A new one has the next number.
+type logFlusher struct {
+	dir string
+	id  int
+	f   *os.File
+}
+
+func newLogFlusher(dir string) (*logFlusher, error) {
+	l := &logFlusher{dir: dir, id: -1}
+	for _, path := range matches(dir, "*.mem") {
+		id := 0
+		if _, err := fmt.Sscanf(filepath.Base(path), "%d.mem", &id); err == nil {
+			l.id = max(l.id, id)
+		}
+	}
+	if l.id < 0 {
+		return nil, errors.New("badger has no log")
+	}
+	var err error
+	l.f, err = os.Open(l.path(l.id))
+	return l, err
+}
+
+func (l *logFlusher) path(id int) string { return filepath.Join(l.dir, fmt.Sprintf("%05d.mem", id)) }
+
+// flush makes what was written durable. The caller's write was the last one: should the
+// memtable have been changed for it, it is in the new log, and the former one was flushed
+// by the writes before.
+func (l *logFlusher) flush() error {
+	for {
+		next, err := os.Open(l.path(l.id + 1))
+		if errors.Is(err, fs.ErrNotExist) {
+			return syncData(l.f)
+		}
+		if err != nil {
+			return err
+		}
+		_ = l.f.Close() // it was only read
+		l.f, l.id = next, l.id+1
+	}
+}
 
 // write is one change of a key: no value means delete.
 type write struct{ key, value []byte }
@@ -29,7 +79,7 @@ func smallProfile(dir string, log zerolog.Logger) badger.Options {
 	const memtable = 2 << 20
 	o := badger.DefaultOptions(dir)
 	o.Logger = badgerLog{log}
-	o.SyncWrites = true
+	o.SyncWrites = !flushesLog
 	o.MemTableSize = memtable
 	o.NumMemtables = 2
 	o.NumLevelZeroTables = 2
@@ -49,27 +99,37 @@ func smallProfile(dir string, log zerolog.Logger) badger.Options {
 	return o
 }
 
-func openStore(dir string, log zerolog.Logger) (s *store, err error) {
+func openStore(dir string, logTo zerolog.Logger) (s *store, err error) {
 	defer caught("open", &err)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	db, err := badger.Open(smallProfile(dir, log))
+	db, err := badger.Open(smallProfile(dir, logTo))
 	if err != nil {
 		return nil, err
 	}
-	return &store{db}, nil
+	if !flushesLog {
+		return &store{db: db}, nil
+	}
+	log, err := newLogFlusher(dir)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &store{db, log}, nil
 }
 
 func (s *store) close() (err error) {
 	defer caught("close", &err)
+	if s.log != nil {
+		_ = s.log.f.Close() // it was only read
+	}
 	return s.db.Close()
 }
 
 // write makes all changes or none, and returns when they are on disk.
 func (s *store) write(ws []write) (err error) {
 	defer caught("write", &err)
-	return s.db.Update(func(txn *badger.Txn) error {
+	err = s.db.Update(func(txn *badger.Txn) error {
 		for _, w := range ws {
 			var err error
 			if w.value == nil {
@@ -83,6 +143,10 @@ func (s *store) write(ws []write) (err error) {
 		}
 		return nil
 	})
+	if err != nil || s.log == nil {
+		return err
+	}
+	return s.log.flush()
 }
 
 // get returns a copy of the value.

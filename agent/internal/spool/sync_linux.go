@@ -3,10 +3,23 @@ package spool
 import (
 	"errors"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// flushesLog says that the store flushes Badger's log itself: see logFlusher.
+const flushesLog = true
+
+// bootID names this life of the machine; "" when it is not known.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || len(b) > 64 {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
 
 // syncData makes what was written to f durable; the file's length does not change, so
 // its metadata need not be.
