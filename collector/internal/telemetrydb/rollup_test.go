@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"sidetone/collector/internal/authz"
 	"sidetone/collector/internal/telemetrydb"
 	"sidetone/shared/telemetry"
 )
@@ -150,6 +151,44 @@ func TestRollUp(t *testing.T) {
 		rolled(t, db, "hour", "toStartOfHour", closed)
 		if after := one(t, db, "SELECT max(rolled_at) FROM sidetone.probe_minute_raw WHERE agent_id = 6 AND start < toStartOfMinute(toDateTime("+fmt.Sprint(done.Unix())+"))"); after != before {
 			t.Error("an agent with nothing late was made anew, too")
+		}
+	})
+	t.Run("series", func(t *testing.T) {
+		for _, length := range []time.Duration{50 * time.Hour, 40 * 24 * time.Hour} {
+			var totals [2][2]uint64
+			var medians [2]map[telemetry.UnixMS]uint32
+			for i := range 2 { // with roll-ups, and without
+				s, err := db.Series(t.Context(), authz.System(), telemetrydb.SeriesQuery{Agent: 5, Item: 1, From: time.Now().Add(-length), To: time.Now().Add(time.Minute)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				totals[i], medians[i] = [2]uint64{s.SentTotal, s.LostTotal}, map[telemetry.UnixMS]uint32{}
+				for at, v := range s.RTTP50US {
+					if v != nil {
+						medians[i][s.T[at]] = *v
+					}
+				}
+				if i == 0 {
+					if err := db.Exec(t.Context(), "RENAME TABLE sidetone.rollup_state TO sidetone.rollup_aside"); err != nil {
+						t.Fatal(err)
+					}
+					if err := db.Exec(t.Context(), "CREATE TABLE sidetone.rollup_state AS sidetone.rollup_aside"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if err := db.Exec(t.Context(), "EXCHANGE TABLES sidetone.rollup_state AND sidetone.rollup_aside"); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Exec(t.Context(), "DROP TABLE sidetone.rollup_aside"); err != nil {
+				t.Fatal(err)
+			}
+			if totals[0] != totals[1] || totals[0][0] != n*10 {
+				t.Errorf("%s: sent and lost are %d with roll-ups, %d without, of %d", length, totals[0], totals[1], n*10)
+			}
+			if len(medians[0]) != len(medians[1]) || len(medians[0]) == 0 {
+				t.Errorf("%s: %d steps with roll-ups, %d without", length, len(medians[0]), len(medians[1]))
+			}
 		}
 	})
 	t.Run("interrupted and done again", func(t *testing.T) {

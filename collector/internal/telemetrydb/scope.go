@@ -56,12 +56,13 @@ func is[T ~uint32 | ~uint64](w *where, column string, value T) *where {
 	return w
 }
 
+const observedBetween = "observed >= fromUnixTimestamp64Milli({from_ms:Int64}) AND observed < fromUnixTimestamp64Milli({to_ms:Int64})" +
+	" AND day >= toDate(fromUnixTimestamp64Milli({from_ms:Int64}), 'UTC') AND day <= toDate(fromUnixTimestamp64Milli({to_ms:Int64}), 'UTC')"
+
 // between limits the time of observation and, with it, the partitions; rows of a
 // clock that is not believed are left out.
 func (w *where) between(from, to time.Time) *where {
-	return w.and("observed >= fromUnixTimestamp64Milli({from_ms:Int64}) AND observed < fromUnixTimestamp64Milli({to_ms:Int64})").
-		and("day >= toDate(fromUnixTimestamp64Milli({from_ms:Int64}), 'UTC') AND day <= toDate(fromUnixTimestamp64Milli({to_ms:Int64}), 'UTC')").
-		bind("from_ms", from.UnixMilli()).bind("to_ms", to.UnixMilli())
+	return w.and(observedBetween).bind("from_ms", from.UnixMilli()).bind("to_ms", to.UnixMilli())
 }
 
 func (w *where) String() string { return strings.Join(w.terms, " AND ") }
