@@ -97,10 +97,23 @@ func (f *farEnd) talk(ctx context.Context, conn *link.Conn) {
 		case *wire.Hello:
 			_ = conn.Send(ctx, wire.Welcome{Capability: wire.Capability, Version: "test", NowMS: time.Now().UnixMilli(), Window: 8})
 		case *wire.Frame:
-			if f.take(m) {
-				_ = conn.Send(ctx, wire.Ack{Epoch: m.Epoch, Ranges: []wire.Range{{From: m.Seq, To: m.Seq}}})
+			f.answer(ctx, conn, m)
+		case *wire.Bundle:
+			frames, err := m.Frames()
+			if err != nil {
+				_ = conn.CloseWith(wire.CloseProtocol, err.Error())
+				return
+			}
+			for i := range frames {
+				f.answer(ctx, conn, &frames[i])
 			}
 		}
+	}
+}
+
+func (f *farEnd) answer(ctx context.Context, conn *link.Conn, m *wire.Frame) {
+	if f.take(m) {
+		_ = conn.Send(ctx, wire.Ack{Epoch: m.Epoch, Ranges: []wire.Range{{From: m.Seq, To: m.Seq}}})
 	}
 }
 

@@ -317,15 +317,16 @@ func (c *fakeConn) answer(msg any) {
 // fakeBundle stands for wire's bundle.
 type fakeBundle struct{ frames []wire.Frame }
 
-func fakePack(frames []wire.Frame, maxBytes int) (any, int, error) {
+func fakePack(frames []wire.Frame, maxBytes int) (any, int, int, error) {
 	bytes, k := 0, 0
-	for _, f := range frames {
-		if bytes += len(f.Payload) + 30; bytes > maxBytes && k > 0 {
+	for ; k < len(frames); k++ {
+		n := len(frames[k].Payload) + 30
+		if k > 0 && bytes+n > maxBytes {
 			break
 		}
-		k++
+		bytes += n
 	}
-	return fakeBundle{frames[:k]}, k, nil
+	return fakeBundle{frames[:k]}, k, bytes, nil
 }
 
 // site is an uplink on a fakeNet.
@@ -381,7 +382,7 @@ func (s *site) produce(every, until time.Duration) {
 // settled waits until all that was produced has arrived, and checks that nothing is lost.
 func (s *site) settled(within time.Duration) {
 	s.t.Helper()
-	for end := time.Now().Add(within); time.Now().Before(end) && len(s.q.left()) > 0; {
+	for end := time.Now().Add(within); time.Now().Before(end) && s.q.waits() > 0; {
 		time.Sleep(time.Second)
 	}
 	s.mu.Lock()

@@ -69,16 +69,13 @@ func (s *session) sendOne(ctx context.Context, r Record) error {
 		return nil
 	}
 	s.mark(false)
-	return s.put(ctx, f, []wire.Frame{f}, false)
+	return s.put(ctx, f, []wire.Frame{f}, len(f.Payload)+frameBytes, false)
 }
 
 // put sends msg, which holds the frames.
-func (s *session) put(ctx context.Context, msg any, frames []wire.Frame, backlog bool) error {
-	bytes := 0
-	for _, f := range frames {
-		bytes += len(f.Payload) + frameBytes
-	}
+func (s *session) put(ctx context.Context, msg any, frames []wire.Frame, bytes int, backlog bool) error {
 	bytes = onTheWire(bytes)
+	s.lanes.sent(time.Now(), bytes, backlog) // before: Send may take its time, and that counts
 	if err := s.conn.Send(ctx, msg); err != nil {
 		return err
 	}
@@ -86,15 +83,11 @@ func (s *session) put(ctx context.Context, msg any, frames []wire.Frame, backlog
 	for _, f := range frames {
 		s.flight.took(f.Epoch, f.Seq, backlog, bytes/len(frames), now)
 	}
-	s.lanes.sent(now, bytes, backlog)
 	return nil
 }
 
-// frameBytes is what a frame has besides its payload, at most.
-const frameBytes = 48
-
-// frame makes a frame of a record; ok is false when that cannot be sent here and now,
-// and the record has been put elsewhere.
+// frame makes a frame of a record; ok is false when it is on the way already, or
+// can never be sent and has been set aside.
 func (s *session) frame(r Record) (f wire.Frame, ok bool) {
 	if _, sent := s.flight.sent[r.Seq]; sent {
 		return f, false
@@ -102,9 +95,8 @@ func (s *session) frame(r Record) (f wire.Frame, ok bool) {
 	payload, crc := r.Payload, r.CRC
 	if s.capability < payloadCapability {
 		p, err := s.u.codec.payloadFor(s.capability, payload)
-		if err != nil { // a later collector may understand it
-			s.u.log.Warn().Uint64("epoch", r.Epoch).Uint64("seq", r.Seq).Err(err).Msg("record waits for a newer collector")
-			s.flight.postpone(r.Seq, r.Seq, time.Now().Add(maxRetry))
+		if err != nil {
+			s.drop(r.Epoch, r.Seq, "payload cannot be read: "+err.Error())
 			return f, false
 		}
 		payload, crc = p, crc32.Checksum(p, castagnoli)
@@ -133,6 +125,7 @@ func (s *session) mark(lower bool) {
 type source struct {
 	records []Record
 	passed  func(seq uint64) // all up to seq have been dealt with
+	left    func()           // no more of it is sent now
 }
 
 // sendBacklog sends one bundle of the backlog if it may.
@@ -147,7 +140,8 @@ func (s *session) sendBacklog(ctx context.Context, now time.Time) (more bool, er
 	}
 	open := s.u.backlogOpen(now)
 	n := s.flight.backlogRoom()
-	if !open || n == 0 || s.flight.bytes > 0 && s.flight.bytes+l.throttle.bundle > l.allow {
+	full := n < max(s.flight.window/8, 1) || s.flight.bytes+l.throttle.bundle > l.allow
+	if !open || n == 0 || full && s.flight.backlog > 0 { // an answer will come, and then more is sent at once
 		l.due = now.Add(qualityEvery)
 		return false, nil
 	}
@@ -159,33 +153,57 @@ func (s *session) sendBacklog(ctx context.Context, now time.Time) (more bool, er
 	if !ok || len(src.records) == 0 {
 		return ok && s.hasBacklog(now), nil
 	}
+	s.mark(now.Sub(l.liveAt) >= effortPause)
+	err = s.sendSource(ctx, src)
+	src.left()
+	return true, err
+}
+
+// sendSource sends as much of it as a bundle holds, in one message if the collector
+// takes bundles.
+func (s *session) sendSource(ctx context.Context, src source) error {
 	var frames []wire.Frame
 	for _, r := range src.records {
 		if f, ok := s.frame(r); ok {
 			frames = append(frames, f)
+		} else if len(frames) == 0 {
+			src.passed(r.Seq)
 		}
-		src.passed(r.Seq)
 	}
-	s.mark(now.Sub(l.liveAt) >= effortPause)
-	for len(frames) > 0 {
-		msg, k, err := s.pack(frames)
+	for room := s.lanes.throttle.bundle; room > 0 && len(frames) > 0; {
+		msg, k, bytes, err := s.pack(frames)
 		if err != nil {
-			return false, err
+			s.drop(frames[0].Epoch, frames[0].Seq, err.Error())
+			src.passed(frames[0].Seq)
+			frames = frames[1:]
+			continue
 		}
-		if err := s.put(ctx, msg, frames[:k], true); err != nil {
-			return false, err
+		if err := s.put(ctx, msg, frames[:k], bytes, true); err != nil {
+			return err
 		}
-		frames = frames[k:]
+		src.passed(frames[k-1].Seq)
+		frames, room = frames[k:], room-bytes
+		if s.capability >= bundleCapability {
+			break
+		}
 	}
-	return true, nil
+	return nil
 }
 
 // pack makes one message of the first frames.
-func (s *session) pack(frames []wire.Frame) (msg any, n int, err error) {
+func (s *session) pack(frames []wire.Frame) (msg any, n, bytes int, err error) {
 	if s.capability < bundleCapability || len(frames) == 1 {
-		return frames[0], 1, nil
+		return frames[0], 1, len(frames[0].Payload) + frameBytes, nil
 	}
 	return s.u.codec.pack(frames, s.lanes.throttle.bundle)
+}
+
+// bundleRead is how many bytes of payload are read for a bundle.
+func (s *session) bundleRead() int {
+	if s.capability < bundleCapability {
+		return s.lanes.throttle.bundle
+	}
+	return packRatio * s.lanes.throttle.bundle
 }
 
 // hasBacklog tells whether there may be backlog to send now; it notes when a deferred
@@ -231,27 +249,31 @@ func (s *session) pick(now time.Time, n int) (source, bool) {
 func (s *session) fromList(list *[]run, class wire.Class, n int) (source, bool) {
 	for len(*list) > 0 {
 		r := (*list)[0]
-		records, ok := s.read(r.from, r.to, class, n, s.lanes.throttle.bundle)
+		records, ok := s.read(r.from, r.to, class, n, s.bundleRead())
 		if !ok {
 			return source{}, false
 		}
 		if len(records) > 0 {
-			return source{records, func(seq uint64) { pass(list, seq) }}, true
+			return source{records, func(seq uint64) { pass(list, seq) }, func() {}}, true
 		}
 		*list = (*list)[1:]
 	}
 	return source{}, true
 }
 
+// fromDeferred takes the seqs, which are not in the list any more; those that are not
+// sent after all go back to it.
 func (s *session) fromDeferred(now time.Time, from, to uint64, n int) (source, bool) {
-	records, ok := s.read(from, to, 0, n, s.lanes.throttle.bundle)
-	switch k := len(records); {
-	case !ok:
+	records, ok := s.read(from, to, 0, n, s.bundleRead())
+	if !ok {
 		s.flight.postpone(from, to, s.pauseUntil)
-	case k > 0 && records[k-1].Seq < to:
-		s.flight.postpone(records[k-1].Seq+1, to, now)
 	}
-	return source{records, func(uint64) {}}, ok
+	left := func() {
+		if from <= to {
+			s.flight.postpone(from, to, now)
+		}
+	}
+	return source{records, func(seq uint64) { from = seq + 1 }, left}, ok
 }
 
 // read looks into the spool. A spool that cannot be read now is asked again later.

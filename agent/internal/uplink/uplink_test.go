@@ -1,11 +1,11 @@
 package uplink
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +27,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // queue is a spool in memory.
 type queue struct {
 	mu       sync.Mutex
-	records  []Record
+	records  map[uint64]Record
+	low      uint64 // none waits below it
 	next     uint64
 	dropped  map[uint64]string
 	appended chan struct{}
@@ -35,15 +36,18 @@ type queue struct {
 }
 
 func newQueue() *queue {
-	return &queue{next: 1, dropped: map[uint64]string{}, appended: make(chan struct{}, 1)}
+	return &queue{records: map[uint64]Record{}, low: 1, next: 1, dropped: map[uint64]string{}, appended: make(chan struct{}, 1)}
 }
 
-func (q *queue) add(n int) {
+func (q *queue) add(n int) { q.put(n, wire.ClassSample, 20, time.Now()) }
+
+func (q *queue) put(n int, class wire.Class, size int, created time.Time) {
 	q.mu.Lock()
 	for range n {
 		p := []byte("payload of " + time.Duration(q.next).String())
-		q.records = append(q.records, Record{Epoch: 1, Seq: q.next, Class: wire.ClassSample, Created: time.Now(),
-			CRC: crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)), Payload: p})
+		p = append(p, make([]byte, max(size-len(p), 0))...)
+		q.records[q.next] = Record{Epoch: 1, Seq: q.next, Class: class, Created: created,
+			CRC: crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)), Payload: p}
 		q.next++
 	}
 	q.mu.Unlock()
@@ -63,12 +67,9 @@ func (q *queue) ReadRange(from, to uint64, class wire.Class, maxRecords, maxByte
 	}
 	var out []Record
 	bytes := 0
-	i, _ := slices.BinarySearchFunc(q.records, from, func(r Record, seq uint64) int { return cmp.Compare(r.Seq, seq) })
-	for _, r := range q.records[i:] {
-		if r.Seq > to {
-			break
-		}
-		if class != 0 && r.Class != class {
+	for seq := max(from, q.low); seq <= to && seq < q.next; seq++ {
+		r, ok := q.records[seq]
+		if !ok || class != 0 && r.Class != class {
 			continue
 		}
 		if bytes += len(r.Payload); len(out) >= maxRecords || len(out) > 0 && bytes > maxBytes {
@@ -82,9 +83,18 @@ func (q *queue) ReadRange(from, to uint64, class wire.Class, maxRecords, maxByte
 func (q *queue) Ack(epoch uint64, ranges []wire.Range) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.records = slices.DeleteFunc(q.records, func(r Record) bool {
-		return r.Epoch == epoch && slices.ContainsFunc(ranges, func(g wire.Range) bool { return g.From <= r.Seq && r.Seq <= g.To })
-	})
+	for _, r := range ranges {
+		for seq := max(r.From, q.low); seq <= r.To && seq < q.next; seq++ {
+			if epoch == 1 {
+				delete(q.records, seq)
+			}
+		}
+	}
+	for ; q.low < q.next; q.low++ {
+		if _, ok := q.records[q.low]; ok {
+			break
+		}
+	}
 	return nil
 }
 
@@ -101,22 +111,21 @@ func (q *queue) Appended() <-chan struct{} { return q.appended }
 func (q *queue) Status() Status {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	st := Status{Epoch: 1, EpochFirst: 1, LowestSeq: q.next, NextSeq: q.next, Records: uint64(len(q.records))}
-	if len(q.records) > 0 {
-		st.LowestSeq = q.records[0].Seq
-	}
-	return st
+	return Status{Epoch: 1, EpochFirst: 1, LowestSeq: q.low, NextSeq: q.next, Records: uint64(len(q.records))}
 }
 
 // left is the seqs that are still in the spool.
 func (q *queue) left() []uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var out []uint64
-	for _, r := range q.records {
-		out = append(out, r.Seq)
-	}
-	return out
+	return slices.Sorted(maps.Keys(q.records))
+}
+
+// waits is how many they are.
+func (q *queue) waits() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.records)
 }
 
 // identity is that of a test.
