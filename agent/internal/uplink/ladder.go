@@ -34,7 +34,7 @@ const (
 	// Tries to climb back: soon at first, climbMax apart at most.
 	climbMin   = 45 * time.Second
 	climbMax   = 10 * time.Minute
-	climbPause = 15 * time.Second // between tries whatever happens
+	climbPause = 5 * time.Second // between tries whatever happens
 )
 
 // ladder finds a way to the collector: QUIC, TCP a little later, and a tunnel through
