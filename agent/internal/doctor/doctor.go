@@ -1,5 +1,5 @@
 // Package doctor examines an agent's surroundings and says what is wrong and what to do
-// about it: configuration, names, identity, the way to the collector, the clock, spool
+// about it: configuration, names, identity, each way to the collector, the clock, spool
 // and disk, permission to send ICMP, and the PBX. It changes nothing; it may be run while the agent runs.
 package doctor
 
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/url"
 	"os"
 	"time"
 
@@ -19,7 +20,6 @@ import (
 	"sidetone/agent/internal/spool"
 	"sidetone/agent/internal/threecx"
 	"sidetone/agent/internal/threecx/xapi"
-	"sidetone/shared/link"
 )
 
 // Verdict is how a check came out.
@@ -60,12 +60,8 @@ type Clock struct {
 }
 
 const (
-	dialTimeout = 15 * time.Second
-	pbxTimeout  = 60 * time.Second
-	// verdictTime is how long the collector has to refuse a certificate after the
-	// handshake: with TLS 1.3 the client learns it only then.
-	verdictTime = time.Second
-	backlogOld  = 10 * time.Minute
+	pbxTimeout = 60 * time.Second
+	backlogOld = 10 * time.Minute
 )
 
 // Examine yields findings as they are made: some take seconds.
@@ -121,38 +117,16 @@ func checkIdentity(ctx context.Context, o Options) []Finding {
 	case now.Before(info.NotBefore):
 		f.Verdict, f.Advice = Fail, "This machine's clock is before the certificate's beginning: set the clock (timedatectl)."
 	}
-	return []Finding{f, checkCollector(ctx, id)}
-}
-
-func checkCollector(ctx context.Context, id *identity.Identity) Finding {
-	addr := id.Info().Collector
-	f := Finding{Check: "collector", Verdict: OK}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	start := time.Now()
-	conn, err := link.Dial(ctx, link.DialConfig{Addr: addr, TLS: id.TLS(), Log: zerolog.Nop()})
-	if err == nil {
-		took := time.Since(start)
-		rctx, stop := context.WithTimeout(ctx, verdictTime)
-		_, rerr := conn.Recv(rctx) // it waits for our hello and says nothing, unless it refuses
-		stop()
-		var refused *link.DialError
-		var closed *link.ClosedError
-		if errors.As(rerr, &refused) || errors.As(rerr, &closed) {
-			err = rerr
-		}
-		_ = conn.CloseWith("shutdown", "doctor") // it may be closed already
-		f.Detail = fmt.Sprintf("%s answers over QUIC in %s, and its certificate is the right one", addr, took.Round(time.Millisecond))
-	}
-	if err != nil {
-		f.Verdict, f.Detail = Fail, err.Error()
-		f.Advice = "Allow outbound UDP to " + addr + ", and look at the collector's log."
-		var d *link.DialError
-		if errors.As(err, &d) && d.Advice != "" {
-			f.Advice = d.Advice
+	var proxy *url.URL
+	if o.Config != nil {
+		link := o.Config.Link
+		link.Addr = info.Collector
+		if proxy, err = link.ProxyURL(); err != nil {
+			return append([]Finding{f, {Check: "proxy", Verdict: Fail, Detail: err.Error(), Advice: "Correct link.proxy, or the environment of the agent's service."}},
+				checkCollector(ctx, info.Collector, id.TLS, nil)...)
 		}
 	}
-	return f
+	return append([]Finding{f}, checkCollector(ctx, info.Collector, id.TLS, proxy)...)
 }
 
 func checkSpool(o Options) Finding {
