@@ -86,6 +86,7 @@ func (r *runCmd) run(string) error {
 	}
 	a, err := agentd.Open(agentd.Options{
 		StateDir: r.StateDir, Config: cfg, ReadyFile: r.readyFile, Ledger: r.ledger, Log: logger(cfg.Log),
+		Precheck: spoolPrecheck(),
 	})
 	if err != nil {
 		return err

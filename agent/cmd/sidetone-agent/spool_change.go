@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -34,12 +35,18 @@ func (f *spoolFlags) open() (*spool.Spool, error) {
 	if err := becomeOwner(sc.Dir); err != nil {
 		return nil, err
 	}
-	deps := spool.Deps{Log: logger(config.Log{Level: "warn"})}
-	if exe, err := os.Executable(); err == nil {
-		deps.Precheck = spool.ExecChecker(exe, checkArgs...)
-	}
-	s, err := spool.Open(sc, deps)
+	s, err := spool.Open(sc, spool.Deps{Log: logger(config.Log{Level: "warn"}), Precheck: spoolPrecheck()})
 	return s, stopFirst(err)
+}
+
+// spoolPrecheck opens a database for trial in a process of its own: this program again,
+// with checkArgs. It is nil when this program does not know its own file.
+func spoolPrecheck() func(ctx context.Context, dir string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	return spool.ExecChecker(exe, checkArgs...)
 }
 
 // stopFirst says what to do when the agent has the spool open.

@@ -37,7 +37,10 @@ type Options struct {
 	Config    *config.Config
 	ReadyFile string
 	Ledger    string // file that gets a line for each record that the spool took
-	Log       zerolog.Logger
+	// Precheck opens the spool's database for trial in another process
+	// (spool.ExecChecker); nil: the spool is opened without.
+	Precheck func(ctx context.Context, dir string) error
+	Log      zerolog.Logger
 }
 
 // Agent is an open agent.
@@ -110,7 +113,7 @@ func Open(opts Options) (_ *Agent, err error) {
 	}
 	// The framer comes first: opening the spool may have something to tell.
 	a.framer = framer.New(framer.Config{Log: a.log, Dropped: func(s *telemetry.Set) { a.spool.ReturnGaps(s.Gaps) }}, a.keep)
-	a.spool, err = spool.Open(SpoolConfig(opts.Config, opts.StateDir), spool.Deps{Log: a.log, Event: a.spoolEvent})
+	a.spool, err = spool.Open(SpoolConfig(opts.Config, opts.StateDir), spool.Deps{Log: a.log, Event: a.spoolEvent, Precheck: opts.Precheck})
 	if err != nil {
 		return nil, err
 	}
