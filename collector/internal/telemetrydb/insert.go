@@ -120,6 +120,11 @@ func (db *DB) insertSettings(ctx context.Context, token string) (clickhouse.Sett
 				s["insert_deduplication_token"] = token
 			}
 		}},
+		{23, 11, func() {
+			if !db.http {
+				s["distributed_foreground_insert"] = 1 // into a table over all shards: stored, not queued
+			}
+		}},
 		{26, 2, func() {
 			s["deduplicate_insert"] = "disable"
 			if dedup {

@@ -90,6 +90,9 @@ func (k Kept) RawDays() int {
 	return days
 }
 
+// localSuffix ends the name of a replicated table on a cluster.
+const localSuffix = "_local"
+
 // ttlEnd is the end of a table's TTL as ClickHouse prints it.
 var ttlEnd = regexp.MustCompile(`\bTTL (.+?) \+ toIntervalDay\((\d+)\)`)
 
@@ -108,6 +111,9 @@ func (db *DB) ApplyRetention(ctx context.Context, k Kept) error {
 			want = max(want, *c.days(&r))
 		}
 		for _, table := range c.tables {
+			if made[table+localSuffix] != "" {
+				continue // on a cluster the TTL is the migrating user's matter
+			}
 			m := ttlEnd.FindStringSubmatch(made[table])
 			if m == nil {
 				return fmt.Errorf("retention: table %s has no TTL that this program knows", table)
@@ -154,19 +160,24 @@ func (db *DB) Expire(ctx context.Context, k Kept) error {
 	for _, c := range classes {
 		old := expired(c, all, k.Tenants)
 		for _, table := range c.tables {
+			on, within := "sidetone."+table, "sidetone."+table
+			if made[table+localSuffix] != "" {
+				made[table] = made[table+localSuffix]
+				on = "sidetone." + table + localSuffix + " ON CLUSTER '{cluster}'"
+			}
 			m := ttlEnd.FindStringSubmatch(made[table])
 			if m == nil {
 				return fmt.Errorf("expire: table %s has no TTL that this program knows", table)
 			}
 			cond := strings.ReplaceAll(old, "{at}", m[1])
 			var found uint64
-			if err := db.conn.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM sidetone."+table+" WHERE "+cond+" LIMIT 1)").Scan(&found); err != nil {
+			if err := db.conn.QueryRow(ctx, "SELECT count() FROM (SELECT 1 FROM "+within+" WHERE "+cond+" LIMIT 1)").Scan(&found); err != nil {
 				return fmt.Errorf("look for expired rows of %s: %w", table, cause(err))
 			}
 			if found == 0 {
 				continue
 			}
-			if err := db.conn.Exec(ctx, "DELETE FROM sidetone."+table+" WHERE "+cond); err != nil {
+			if err := db.conn.Exec(ctx, "DELETE FROM "+on+" WHERE "+cond); err != nil {
 				return fmt.Errorf("delete expired rows of %s: %w", table, cause(err))
 			}
 		}
