@@ -125,13 +125,28 @@ func (f *flight) oldest() (at time.Time, ok bool) {
 // backlog has waited.
 func (f *flight) answered(epoch uint64, ranges []wire.Range, now time.Time) (out []wire.Range, took time.Duration) {
 	var seqs []uint64
-	for seq, r := range f.sent {
-		if r.epoch == epoch && slices.ContainsFunc(ranges, func(r wire.Range) bool { return r.From <= seq && seq <= r.To }) {
-			if r.backlog {
-				took = max(took, now.Sub(r.at))
+	take := func(seq uint64) {
+		r, ok := f.sent[seq]
+		if !ok || r.epoch != epoch {
+			return
+		}
+		if r.backlog {
+			took = max(took, now.Sub(r.at))
+		}
+		seqs = append(seqs, seq)
+		f.gone(seq)
+	}
+	for _, r := range ranges {
+		if r.To-r.From < uint64(len(f.sent)) {
+			for i := uint64(0); i <= r.To-r.From; i++ { // seqs may end at the largest number
+				take(r.From + i)
 			}
-			seqs = append(seqs, seq)
-			f.gone(seq)
+			continue
+		}
+		for seq := range f.sent {
+			if r.From <= seq && seq <= r.To {
+				take(seq)
+			}
 		}
 	}
 	slices.Sort(seqs)

@@ -31,6 +31,8 @@ func TestAnswered(t *testing.T) {
 	for name, again := range map[string][]wire.Range{
 		"twice":       answered(2, wire.Range{From: 1, To: 2}),
 		"never sent":  answered(2, wire.Range{From: 6, To: 9}),
+		"the end":     answered(2, wire.Range{From: forever, To: forever}),
+		"backwards":   answered(2, wire.Range{From: 5, To: 1}),
 		"other epoch": answered(1, wire.Range{From: 3, To: 3}),
 	} {
 		if again != nil {

@@ -36,16 +36,18 @@ func TestDayOfBacklog(t *testing.T) {
 		name       string
 		cap        int
 		capability uint32
+		hours      int
 		use        float64 // share of the cap that must be used
 	}{
-		{"default cap", 0, 2, 0.75}, {"a collector without bundles", 256, 1, 0.75},
-		{"cap of most of the line", 480, 2, 0.6}, // half of the window is the limit
+		{"default cap", 0, 2, 24, 0.75}, {"a collector without bundles", 256, 1, 4, 0.7},
+		{"cap of most of the line", 480, 2, 4, 0.6}, // half of the window is the limit
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, Config{BackfillKbit: c.cap})
 				s.capability, s.rate, s.hold = c.capability, 512_000/8, 1500*time.Millisecond
-				const day, size = 24 * 60 * 60 / 2, 700 // one record in two seconds
+				const size = 700
+				day := c.hours * 60 * 60 / 2 // one record in two seconds
 				for i := range day {
 					class := wire.ClassSample
 					if i%100 == 99 {
@@ -148,7 +150,7 @@ func TestLineSlowerThanTheCap(t *testing.T) {
 func TestPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, Config{BackfillKbit: 128})
-		s.q.put(60_000, wire.ClassSample, 700, s.began.Add(-time.Hour))
+		s.q.put(15_000, wire.ClassSample, 2800, s.began.Add(-time.Hour))
 		s.start()
 		defer s.stop()
 		// phase runs for a while and returns how many old records arrived in it, and the
@@ -165,7 +167,7 @@ func TestPause(t *testing.T) {
 				bytes += x.bytes
 			}
 			for _, f := range s.frames {
-				if f.seq <= 60_000 {
+				if f.seq <= 15_000 {
 					old++
 				} else {
 					live++

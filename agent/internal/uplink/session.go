@@ -229,7 +229,10 @@ func (s *session) finished(now time.Time) error {
 		}
 		return errMove
 	}
-	if at, ok := s.flight.oldest(); ok && now.Sub(at) >= stallTime && now.Sub(s.heard) >= stallTime {
+	if now.Sub(s.heard) < stallTime {
+		return nil
+	}
+	if at, ok := s.flight.oldest(); ok && now.Sub(at) >= stallTime {
 		return &link.LostError{Reason: fmt.Sprintf("no answer to anything for %s", stallTime)}
 	}
 	return nil

@@ -171,7 +171,8 @@ type bench struct {
 // newBench has a listener and an uplink that is not started.
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	t.Cleanup(cancel)
 	ca := linktest.NewCA(t, "root")
 	b := &bench{t: t, ctx: ctx, ca: ca, ln: ca.Listen(""), q: newQueue(),
