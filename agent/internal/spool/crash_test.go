@@ -51,8 +51,8 @@ func child() {
 // directory. Whatever it was promised must be there, once, byte for byte.
 func TestKill(t *testing.T) {
 	rounds := 20
-	if testing.Short() {
-		rounds = 3
+	if os.Getenv("SIDETONE_SOAK") != "" {
+		rounds = 200
 	}
 	exe, err := os.Executable()
 	if err != nil {

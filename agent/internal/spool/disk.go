@@ -141,15 +141,15 @@ func (s *Spool) recover() {
 	s.why = ""
 }
 
-// lazyAppends bounds the appends that only the unflushed promise knows of; the upkeep
-// flushes it too.
+// lazyAppends bounds the appends that only an unflushed promise knows of; the upkeep
+// flushes it too. In memory there is no lazy way: the promise is all that tells of them.
 const lazyAppends = 256
 
 // promiseAppend makes an append part of the promise. It is flushed later: should the
 // machine end before, the database still has the record, and the promise is known to be
 // stale.
 func (s *Spool) promiseAppend() {
-	lazy := s.deps.boot != "" && s.sentinel != nil && s.sentinel.lazy < lazyAppends
+	lazy := s.deps.boot != "" && !s.degraded && s.sentinel != nil && s.sentinel.lazy < lazyAppends
 	s.writeSentinel(!lazy, false)
 }
 

@@ -42,7 +42,7 @@ func memoryChild() {
 		fmt.Printf("%s: RSS %.1f MiB, anonymous %.1f MiB\n", what, float64(total)/1024, float64(anon)/1024)
 	}
 	say("nothing open")
-	s, err := Open(Config{Dir: os.Getenv(memoryDir)}, Deps{Log: zerolog.Nop(), FreeSpace: plenty})
+	s, err := Open(Config{Dir: os.Getenv(memoryDir), NoBallast: true}, Deps{Log: zerolog.Nop(), FreeSpace: plenty})
 	if err != nil {
 		fmt.Println("!", err)
 		return
@@ -69,6 +69,9 @@ func memoryChild() {
 			if err := s.Ack(e, []wire.Range{{From: q - 9, To: q - 5}}); err != nil {
 				fmt.Println("!", err)
 			}
+		}
+		if i%200 == 199 {
+			s.upkeep()
 		}
 		if i%50 == 0 {
 			_, anon := resident(os.Getpid())

@@ -14,8 +14,8 @@ import (
 // and to), big-endian, so that Badger's order is the order of sending.
 const (
 	prefixRecord = 'r' // value: header and payload
-	prefixIndex  = 'i' // value: class, created, size: opening reads these, not the payloads
-	prefixGap    = 'g' // value: observed, carrier, tries, reason
+	prefixIndex  = 's' // value: class, created, size: opening reads these, not the payloads
+	prefixGap    = 't' // value: observed, carrier, tries, reason
 	prefixNone   = 'z' // never written, and behind all keys, so in no damaged table
 )
 

@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		if err := f.Value.Set("8"); err != nil { // each opens Badger some ten times
+		checks := "5"
+		if os.Getenv("SIDETONE_SOAK") != "" {
+			checks = "100"
+		}
+		if err := f.Value.Set(checks); err != nil { // each opens Badger some ten times
 			panic(err)
 		}
 	}

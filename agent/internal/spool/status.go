@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 )
 
@@ -81,11 +82,20 @@ func (s *Spool) Run(ctx context.Context) error {
 }
 
 func (s *Spool) upkeep() {
-	defer s.tellEvents()
+	if s.tend() {
+		// A memtable that becomes a table leaves some MB of garbage, at an agent's rate once
+		// in half an hour: give them back rather than wait for the heap to grow.
+		debug.FreeOSMemory()
+	}
+	s.tellEvents()
+}
+
+// tend does the upkeep and tells whether memory was left behind.
+func (s *Spool) tend() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return
+		return false
 	}
 	s.checkDisk()
 	s.expire()
@@ -97,6 +107,7 @@ func (s *Spool) upkeep() {
 	if st := s.status(); st != s.lastStat || s.deps.Now().Sub(s.statusAt).Abs() >= statusEvery {
 		s.writeStatus(true)
 	}
+	return s.db != nil && s.db.turnedOver()
 }
 
 // maxEvents bounds the events that wait to be told.

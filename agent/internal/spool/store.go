@@ -29,6 +29,8 @@ type logFlusher struct {
 	dir string
 	id  int
 	f   *os.File
+
+	turned bool // a memtable was changed for the next: see turnedOver
 }
 
 func newLogFlusher(dir string) (*logFlusher, error) {
@@ -62,8 +64,17 @@ func (l *logFlusher) flush() error {
 			return err
 		}
 		_ = l.f.Close() // it was only read
-		l.f, l.id = next, l.id+1
+		l.f, l.id, l.turned = next, l.id+1, true
 	}
+}
+
+// turnedOver tells, once, that a memtable was written to a table since it was last asked.
+func (s *store) turnedOver() bool {
+	if s.log == nil || !s.log.turned {
+		return false
+	}
+	s.log.turned = false
+	return true
 }
 
 // write is one change of a key: no value means delete.
@@ -86,7 +97,8 @@ func smallProfile(dir string, log zerolog.Logger) badger.Options {
 	o.NumLevelZeroTablesStall = 4
 	o.NumCompactors = 2
 	o.BaseTableSize = 2 << 20
-	o.ValueLogFileSize = 16 << 20
+	o.BaseLevelSize = 64 << 20
+	o.ValueLogFileSize = 2 << 20
 	o.ValueThreshold = memtable*15/100 - 1
 	o.Compression = options.None // payloads are zstd already
 	o.BlockCacheSize = 0
