@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"time"
 
 	"sidetone/shared/link"
@@ -99,19 +100,30 @@ func (c *climber) stop() {
 	}
 }
 
-// localAddr is this machine's address on the way to addr, found without sending
-// anything; "" when there is none.
-func localAddr(addr string) string {
-	c, err := net.Dial("udp", addr)
-	if err != nil {
-		return ""
+// anywhere are addresses that the way out of this machine leads to; nobody has them
+// (RFC 5737, RFC 3849), and nothing is sent to them.
+var anywhere = [...]string{"192.0.2.1:443", "[2001:db8::1]:443"}
+
+// localAddr is this machine's address on the way to the collector, found without sending
+// anything, "" when there is none. A name is not looked up for it, since that would send:
+// then it is the address on the way out.
+func localAddr(collector string) string {
+	targets := anywhere[:]
+	if _, err := netip.ParseAddrPort(collector); err == nil {
+		targets = []string{collector}
 	}
-	defer func() { _ = c.Close() }()
-	host, _, err := net.SplitHostPort(c.LocalAddr().String())
-	if err != nil {
-		return ""
+	for _, t := range targets {
+		c, err := net.Dial("udp", t)
+		if err != nil {
+			continue
+		}
+		local := c.LocalAddr().String()
+		_ = c.Close()
+		if host, _, err := net.SplitHostPort(local); err == nil {
+			return host
+		}
 	}
-	return host
+	return ""
 }
 
 // move says hello on next and, once it is welcomed, lets s go on there. When it is not,
