@@ -15,9 +15,10 @@ const (
 	// are far more than the spool and its compactions can ever use.
 	maxReserve = 2 << 30
 	// floorFree is the space below which not even deletions are written and the
-	// database is not opened: three times memtables and value log, as they are mapped
-	// sparse and a full disk then ends the process with SIGBUS.
-	floorFree = 112 << 20
+	// database is not opened: three times what Badger maps, logs of memtables, value log
+	// and the tables of a compaction, as they are mapped sparse and a full disk then ends
+	// the process with SIGBUS.
+	floorFree = 72 << 20
 	// retryDisk is the time between tries to return to the disk.
 	retryDisk = 2 * time.Second
 	// retryOpen is the time between tries to open a database that would not.

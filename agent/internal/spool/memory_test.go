@@ -73,6 +73,9 @@ func memoryChild() {
 		if i%200 == 199 {
 			s.upkeep()
 		}
+		if i == 1000 {
+			say("after 1,000 records, a memtable not yet full")
+		}
 		if i%50 == 0 {
 			_, anon := resident(os.Getpid())
 			peak = max(peak, anon)

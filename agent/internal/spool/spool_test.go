@@ -494,35 +494,33 @@ func TestStartOnFullDisk(t *testing.T) {
 	}
 }
 
-// TestFullFilesystem fills a real, small filesystem.
+// TestFullFilesystem fills a real, small filesystem to the last byte, in which Badger
+// alone dies of SIGBUS: the spool goes on in memory, deletes when there is room for that,
+// and is back on disk when there is enough.
 func TestFullFilesystem(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting a small filesystem needs root")
-	}
-	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("mounting a small filesystem is not allowed here: %s", out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-			t.Logf("umount: %s", out)
-		}
-	})
+	dir := smallFilesystem(t, "192m")
 	now := time.Now()
 	deps := testDeps(t)
 	deps.FreeSpace = nil
 	deps.Now = func() time.Time { return now }
-	s := open(t, Config{Dir: filepath.Join(dir, "spool"), MinFreeBytes: 64 << 20}, deps)
+	cfg := Config{Dir: filepath.Join(dir, "spool"), MinFreeBytes: 80 << 20, BallastBytes: 1 << 20}
+	s := open(t, cfg, deps)
+	s.upkeep()
+	if !exists(filepath.Join(cfg.Dir, ballastName)) {
+		t.Error("no ballast")
+	}
 	body := strings.Repeat("f", 64<<10)
 	n := 0
 	for ; n < 5000 && !s.Status().Degraded; n++ {
 		add(t, s, wire.ClassSample, body)
 	}
-	if n == 5000 {
-		t.Fatal("a filesystem of 192 MB took 300 MB")
+	if n == 5000 || exists(filepath.Join(cfg.Dir, ballastName)) {
+		t.Fatalf("%d records of 64 KB in 192 MB, or the ballast is still there", n)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 8<<20), 0o600); err != nil {
-		t.Fatal(err)
+	other := filepath.Join(dir, "other")
+	fillUp(t, other)
+	if free, _, err := freeSpace(dir); err != nil || free > 0 {
+		t.Fatalf("%d bytes free on a full filesystem (%v)", free, err)
 	}
 	for range 50 {
 		add(t, s, wire.ClassSample, body)
@@ -535,12 +533,69 @@ func TestFullFilesystem(t *testing.T) {
 	if err := s.Ack(rs[0].Epoch, []wire.Range{{From: 1, To: uint64(n - 60)}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "other")); err != nil {
+	closeAndOpen := func() {
+		closeIt(t, s)
+		s = open(t, cfg, deps)
+	}
+	remove(t, other)
+	now = now.Add(time.Minute)
+	s.upkeep()
+	if st := s.Status(); st.Degraded || st.Records != 60 || st.MemoryRecords != 0 {
+		t.Errorf("after space came back: %+v", st)
+	}
+	closeAndOpen()
+	if rs := readAll(t, s); len(rs) != 60 || rs[59].Seq != uint64(n) || string(rs[59].Payload) != body {
+		t.Errorf("%d records after reopening", len(rs))
+	}
+	// Full at the next start too.
+	fillUp(t, other)
+	closeAndOpen()
+	if !s.Status().Degraded {
+		t.Error("opened on a full disk")
+	}
+	add(t, s, wire.ClassSample, body)
+	remove(t, other)
+	now = now.Add(2 * retryOpen)
+	s.upkeep()
+	if st := s.Status(); st.Degraded || st.Records != 61 {
+		t.Errorf("after the second time: %+v", st)
+	}
+	if gs := s.TakeGaps(9); len(gs) != 0 {
+		t.Errorf("gaps though nothing was lost: %s", gapText(gs))
+	}
+}
+
+// smallFilesystem mounts one of this size, or skips the test.
+func smallFilesystem(t *testing.T, size string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small filesystem needs root")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("mounting a small filesystem is not allowed here: %s", out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+			t.Logf("umount: %s", out)
+		}
+	})
+	return dir
+}
+
+// fillUp writes until nothing goes any more.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Status().Records != 60 {
-		t.Errorf("%d records, want 60", s.Status().Records)
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			size /= 2
+		}
 	}
+	_ = f.Close() // it is full
 }
 
 func TestGapsAreToldAtLeastOnce(t *testing.T) {
