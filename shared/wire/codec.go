@@ -26,6 +26,8 @@ const (
 	TypeEnrolRequest  Type = 11
 	TypeEnrolResponse Type = 12
 	TypeBundle        Type = 13
+	TypePing          Type = 14
+	TypePong          Type = 15
 )
 
 // HeaderLen is the length of what stands before the body of a message: the number
@@ -160,6 +162,10 @@ func blank(t Type) message {
 		return new(EnrolResponse)
 	case TypeBundle:
 		return new(Bundle)
+	case TypePing:
+		return new(Ping)
+	case TypePong:
+		return new(Pong)
 	}
 	return nil
 }
@@ -233,6 +239,14 @@ func copyOf(msg any) (Type, message) {
 		return TypeBundle, &v
 	case *Bundle:
 		return TypeBundle, v
+	case Ping:
+		return TypePing, &v
+	case *Ping:
+		return TypePing, v
+	case Pong:
+		return TypePong, &v
+	case *Pong:
+		return TypePong, v
 	}
 	return 0, nil
 }

@@ -26,6 +26,7 @@ type answers struct {
 	later    map[time.Duration][]position // guarded by mu
 	rejected []wire.Reject                // guarded by mu
 	drain    *wire.Drain                  // guarded by mu
+	pong     *wire.Pong                   // guarded by mu; the last one answers for those before
 }
 
 func (a *answers) note(f func()) {
@@ -55,11 +56,13 @@ func (a *answers) reject(p position, reason string) {
 
 func (a *answers) leave(d wire.Drain) { a.note(func() { a.drain = &d }) }
 
+func (a *answers) ping(p wire.Ping) { a.note(func() { a.pong = &wire.Pong{Number: p.Number} }) }
+
 // take returns the messages that are due and how many frames they answer.
 func (a *answers) take() (msgs []any, frames int) {
 	a.mu.Lock()
-	acks, later, rejected, drain := a.acks, a.later, a.rejected, a.drain
-	a.acks, a.later, a.rejected, a.drain = nil, nil, nil, nil
+	acks, later, rejected, drain, pong := a.acks, a.later, a.rejected, a.drain, a.pong
+	a.acks, a.later, a.rejected, a.drain, a.pong = nil, nil, nil, nil, nil
 	a.mu.Unlock()
 
 	frames = len(acks) + len(rejected)
@@ -74,6 +77,9 @@ func (a *answers) take() (msgs []any, frames int) {
 	}
 	for _, r := range rejected {
 		msgs = append(msgs, r)
+	}
+	if pong != nil {
+		msgs = append(msgs, *pong)
 	}
 	if drain != nil {
 		msgs = append(msgs, *drain)

@@ -283,6 +283,20 @@ func testFrameIsDeliveredAndAckedWhenStored(t *testing.T, transport string) {
 	}
 }
 
+// A ping is answered while a frame still waits for the storage.
+func TestPing(t *testing.T) {
+	b := newBench(t, Config{})
+	conn := b.connect()
+	b.send(conn, frame(t, 1, 1))
+	d := b.delivery()
+	b.send(conn, wire.Ping{Number: 7})
+	if p := recv[*wire.Pong](b, conn); p.Number != 7 {
+		t.Errorf("pong = %+v", p)
+	}
+	d.Done(nil)
+	recv[*wire.Ack](b, conn)
+}
+
 func TestAcksAreCoalesced(t *testing.T) {
 	b := newBench(t, Config{})
 	conn := b.connect()

@@ -149,6 +149,8 @@ func (s *session) handle(ctx context.Context, msg any) {
 		s.frame(m)
 	case bundle:
 		s.bundle(m)
+	case *wire.Ping:
+		s.answers.ping(*m)
 	case *wire.RenewRequest:
 		s.renew(ctx, m)
 	default:
