@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"net/url"
@@ -55,6 +56,7 @@ type got struct {
 	transport string
 	bundle    int // of so many
 	lower     bool
+	payload   string // its beginning
 }
 
 // sent is bytes on the line.
@@ -294,7 +296,10 @@ func (c *fakeConn) take(f wire.Frame, bundled int) {
 	c.mu.Lock()
 	lower := c.lower
 	c.mu.Unlock()
-	n.frames = append(n.frames, got{f.Seq, f.Class, time.Now(), time.Duration(f.AgeMS) * time.Millisecond, c.transport, bundled, lower})
+	if crc32.Checksum(f.Payload, castagnoli) != f.CRC {
+		n.t.Errorf("frame %d is damaged", f.Seq)
+	}
+	n.frames = append(n.frames, got{f.Seq, f.Class, time.Now(), time.Duration(f.AgeMS) * time.Millisecond, c.transport, bundled, lower, string(f.Payload[:min(len(f.Payload), 8)])})
 	ranges := []wire.Range{{From: f.Seq, To: f.Seq}}
 	if n.deferAt {
 		c.answer(&wire.Defer{Epoch: f.Epoch, Ranges: ranges, RetryMS: 15_000})

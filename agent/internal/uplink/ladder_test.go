@@ -271,3 +271,28 @@ func TestStalled(t *testing.T) {
 		s.settled(3 * time.Minute)
 	})
 }
+
+// TestRefusalsAreToldSeldom: a network that fails now in one way and now in another.
+func TestRefusalsAreToldSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{})
+		s.start()
+		defer s.stop()
+		kinds := []string{"dns", "reject", "inspect", "drop"}
+		for i := range 6 * 60 {
+			for _, tr := range []string{link.TransportQUIC, link.TransportTCP} {
+				s.wall(tr, kinds[i%len(kinds)])
+				if i == 0 {
+					s.cut(tr)
+				}
+			}
+			s.produce(10*time.Second, time.Minute)
+		}
+		if n := strings.Count(s.told(), "refused"); n < 4 || n > 6*maxRefused {
+			t.Errorf("%d refusals told in six hours", n)
+		}
+		s.wall(link.TransportQUIC, "")
+		s.produce(time.Second, time.Minute)
+		s.settled(10 * time.Minute)
+	})
+}

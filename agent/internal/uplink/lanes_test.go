@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -370,4 +371,64 @@ func TestShortBreak(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOldCollector: it gets payloads in the form that it reads, each in a frame of its
+// own; one that cannot be brought into that form is set aside.
+func TestOldCollector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{})
+		s.capability = 1
+		s.up.codec.payloadFor = func(capability uint32, p []byte) ([]byte, error) {
+			if capability != 1 {
+				t.Errorf("payload for capability %d", capability)
+			}
+			if strings.Contains(string(p), "13") {
+				return nil, errors.New("unknown form")
+			}
+			return append([]byte("old "), p...), nil
+		}
+		s.q.put(10, wire.ClassSample, 20, s.began.Add(-time.Hour))
+		s.start()
+		defer s.stop()
+		time.Sleep(time.Second)
+		s.q.add(10)
+		time.Sleep(10 * time.Second)
+		s.set(func() {
+			if len(s.frames) != 19 {
+				t.Errorf("%d frames", len(s.frames))
+			}
+			for _, f := range s.frames {
+				if f.bundle > 0 || !strings.HasPrefix(f.payload, "old payl") {
+					t.Errorf("frame %+v", f)
+				}
+			}
+		})
+		if reason := s.q.dropped[13]; s.q.waits() != 0 || !strings.Contains(reason, "unknown form") {
+			t.Errorf("%d wait; 13 was dropped for %q", s.q.waits(), reason)
+		}
+	})
+}
+
+// TestDamagedFirstFrame: a bundle whose first frame cannot be packed goes on without it.
+func TestDamagedFirstFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{})
+		s.up.codec = wireCodec()
+		s.up.codec.pack = func(frames []wire.Frame, maxBytes int) (any, int, int, error) {
+			if frames[0].Seq == 4 {
+				return nil, 1, 0, errors.New("payload differs from its checksum")
+			}
+			return fakePack(frames[:min(len(frames), 3)], maxBytes)
+		}
+		s.q.put(10, wire.ClassSample, 20, s.began.Add(-time.Hour))
+		s.start()
+		defer s.stop()
+		time.Sleep(10 * time.Second)
+		s.set(func() {
+			if s.q.waits() != 0 || len(s.stored) != 9 || s.stored[4] != 0 || s.q.dropped[4] == "" {
+				t.Errorf("stored %v, dropped %v", s.stored, s.q.dropped)
+			}
+		})
+	})
 }

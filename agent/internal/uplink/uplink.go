@@ -111,6 +111,8 @@ const (
 	stableTime = 30 * time.Second
 	// refusedEvery is how often the same refusal is told again.
 	refusedEvery = time.Hour
+	// maxRefused is how many reasons are told of between two connections.
+	maxRefused = 8
 )
 
 // State is how the link stands.
@@ -147,10 +149,9 @@ type Uplink struct {
 	bin    sync.WaitGroup
 
 	// What follows is used by Run's goroutine only.
-	ladder    *ladder
-	lanes     *lanes
-	refused   string    // last refusal that was told
-	refusedAt time.Time // when
+	ladder  *ladder
+	lanes   *lanes
+	refused map[string]time.Time // reasons that were told since the last connection, and when
 
 	mu    sync.Mutex
 	state State // guarded by mu
@@ -174,7 +175,7 @@ func New(cfg Config, deps Deps) *Uplink {
 	}
 	now := time.Now()
 	u := &Uplink{cfg: cfg, deps: deps, host: host, log: deps.Log, ages: newAges(), codec: wireCodec(),
-		roamed: make(chan struct{}, 1), lanes: newLanes(cfg.BackfillKbit, now), state: State{Collector: cfg.Addr, Since: now}}
+		roamed: make(chan struct{}, 1), refused: map[string]time.Time{}, lanes: newLanes(cfg.BackfillKbit, now), state: State{Collector: cfg.Addr, Since: now}}
 	if deps.Dial == nil {
 		u.deps.Dial = u.dial
 	}
@@ -330,7 +331,7 @@ func (u *Uplink) connection(ctx context.Context) error {
 		}
 		return err
 	}
-	u.refused = ""
+	clear(u.refused)
 	u.up(f)
 	s := newSession(u, f)
 	err = s.run(ctx)
@@ -401,18 +402,19 @@ func (u *Uplink) down(conn Conn, reason string) {
 	u.event("down", conn.Transport(), reason)
 }
 
-// tellRefused tells of a connection that could not be made: once for each reason,
-// for a collector that is down for a week must not fill the spool with it.
+// tellRefused tells of a connection that could not be made: once an hour for each of a
+// few reasons, for a collector that is down for a week must not fill the spool with it.
 func (u *Uplink) tellRefused(err error) {
 	reason := err.Error()
 	var none *NoWayError
 	if errors.As(err, &none) {
 		reason = none.Reason() // without the changing details
 	}
-	if reason == u.refused && time.Since(u.refusedAt) < refusedEvery {
+	at, told := u.refused[reason]
+	if told && time.Since(at) < refusedEvery || !told && len(u.refused) >= maxRefused {
 		return
 	}
-	u.refused, u.refusedAt = reason, time.Now()
+	u.refused[reason] = time.Now()
 	u.event("refused", "", reason)
 }
 
