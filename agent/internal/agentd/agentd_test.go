@@ -96,6 +96,8 @@ func (f *farEnd) talk(ctx context.Context, conn *link.Conn) {
 			_ = conn.Send(ctx, wire.EnrolResponse{Chain: [][]byte{cert.Raw}, Root: f.ca.Cert.Raw, Tenant: 3, Agent: 7, Generation: 1, Site: "HQ"})
 		case *wire.Hello:
 			_ = conn.Send(ctx, wire.Welcome{Capability: wire.Capability, Version: "test", NowMS: time.Now().UnixMilli(), Window: 8})
+		case *wire.Ping:
+			_ = conn.Send(ctx, wire.Pong{Number: m.Number})
 		case *wire.Frame:
 			f.answer(ctx, conn, m)
 		case *wire.Bundle:

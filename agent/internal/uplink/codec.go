@@ -6,6 +6,7 @@ import "sidetone/shared/wire"
 const (
 	bundleCapability  = 2 // takes bundles
 	payloadCapability = 2 // takes payloads as they are
+	pingCapability    = 2 // answers a ping
 )
 
 const (

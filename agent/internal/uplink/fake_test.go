@@ -30,6 +30,8 @@ type fakeNet struct {
 	// dial says how a dial over a transport comes out: nil opens a connection; guarded by mu.
 	firewall map[string]func(ctx context.Context) error
 	deaf     map[string]bool // the collector answers no hello there; guarded by mu
+	dead     map[string]bool // packets vanish there, also of connections; guarded by mu
+	pings    int             // that were answered; guarded by mu
 	addr     string          // this machine's; guarded by mu
 
 	capability uint32
@@ -66,7 +68,7 @@ type sent struct {
 }
 
 func newFakeNet(t *testing.T) *fakeNet {
-	return &fakeNet{t: t, firewall: map[string]func(context.Context) error{}, deaf: map[string]bool{}, addr: "192.0.2.10",
+	return &fakeNet{t: t, firewall: map[string]func(context.Context) error{}, deaf: map[string]bool{}, dead: map[string]bool{}, addr: "192.0.2.10",
 		capability: 2, window: 256, hold: 500 * time.Millisecond, stored: map[uint64]int{}}
 }
 
@@ -216,6 +218,9 @@ func (c *fakeConn) Send(ctx context.Context, msg any) error {
 	case wire.Hello:
 		c.greet()
 		return nil
+	case wire.Ping:
+		c.pong(m)
+		return nil
 	case wire.Frame:
 		frames = []wire.Frame{m}
 	case fakeBundle:
@@ -301,12 +306,26 @@ func (c *fakeConn) take(f wire.Frame, bundled int) {
 	}
 	n.frames = append(n.frames, got{f.Seq, f.Class, time.Now(), time.Duration(f.AgeMS) * time.Millisecond, c.transport, bundled, lower, string(f.Payload[:min(len(f.Payload), 8)])})
 	ranges := []wire.Range{{From: f.Seq, To: f.Seq}}
+	if n.dead[c.transport] {
+		n.frames = n.frames[:len(n.frames)-1]
+		return
+	}
 	if n.deferAt {
 		c.answer(&wire.Defer{Epoch: f.Epoch, Ranges: ranges, RetryMS: 15_000})
 		return
 	}
 	n.stored[f.Seq]++
 	c.answer(&wire.Ack{Epoch: f.Epoch, Ranges: ranges})
+}
+
+// pong answers a ping, unless the path is dead.
+func (c *fakeConn) pong(p wire.Ping) {
+	c.n.mu.Lock()
+	defer c.n.mu.Unlock()
+	if !c.n.dead[c.transport] {
+		c.n.pings++
+		c.toAgent <- &wire.Pong{Number: p.Number}
+	}
 }
 
 func (c *fakeConn) answer(msg any) {

@@ -296,3 +296,29 @@ func TestRefusalsAreToldSeldom(t *testing.T) {
 		s.settled(10 * time.Minute)
 	})
 }
+
+// TestPathDies: a path that dies under a connection is left in less than half a minute,
+// although the transport notices nothing; a quiet one is not.
+func TestPathDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{})
+		s.start()
+		defer s.stop()
+		time.Sleep(10 * time.Minute) // nothing to send
+		s.set(func() {
+			if len(s.conns) != 1 || s.pings < 50 || s.pings > 60 {
+				t.Errorf("quiet: %d connections, %d pings", len(s.conns), s.pings)
+			}
+			s.dead[link.TransportQUIC] = true
+		})
+		s.wall(link.TransportQUIC, "drop")
+		s.produce(time.Second, pingAfter+pongTime+4*time.Second)
+		if st := s.up.State(); st.Transport != link.TransportTCP {
+			t.Errorf("%+v\n%s", st, s.told())
+		}
+		if !strings.Contains(s.told(), "down quic connection lost: no sign of life for 22s") {
+			t.Errorf("told:\n%s", s.told())
+		}
+		s.settled(time.Minute)
+	})
+}

@@ -29,8 +29,14 @@ const (
 	spoolRetry = 5 * time.Second
 	// drainTime is how long a drain waits for the answers that are due.
 	drainTime = 5 * time.Second
+	// pingAfter is how long nothing may come before the collector is asked for a sign of
+	// life, and pongTime how long that may take: together less than half a minute, and on
+	// a slow line more than a bundle needs.
+	pingAfter = 10 * time.Second
+	pongTime  = 12 * time.Second
 	// stallTime is how long a connection may be without any message while answers are
-	// due: a path that lets only small packets pass looks alive to the transport.
+	// due. It is for collectors that know no ping, and for a path that lets only small
+	// packets pass: to the transport, and to a ping, that looks alive.
 	stallTime = 3 * time.Minute
 
 	renewCheck = time.Minute
@@ -56,6 +62,8 @@ type session struct {
 
 	since      time.Time // on this connection
 	heard      time.Time // last message of the collector
+	answer     time.Time // last message that was no pong
+	pinged     time.Time // a ping waits for its answer since; zero: none does
 	pauseUntil time.Time // the spool could not be read
 	renewAt    time.Time // no renewal before
 	drain      *wire.Drain
@@ -77,7 +85,8 @@ func window(w *wire.Welcome) int { return int(min(w.Window, maxWindow)) }
 // use makes conn the connection of the session.
 func (s *session) use(conn Conn, w *wire.Welcome) {
 	s.conn, s.capability, s.effort = conn, w.Capability, false
-	s.since, s.heard = time.Now(), time.Now()
+	now := time.Now()
+	s.since, s.heard, s.answer, s.pinged = now, now, now, time.Time{}
 }
 
 // run serves until the connection ends; the error, never nil, says why it ended.
@@ -187,7 +196,6 @@ func (s *session) serve(ctx context.Context) error {
 			if !ok {
 				return <-s.ended
 			}
-			s.heard = time.Now()
 			if err := s.handle(msg); err != nil {
 				return err
 			}
@@ -204,6 +212,9 @@ func (s *session) serve(ctx context.Context) error {
 		case <-again:
 		}
 		if err := s.finished(time.Now()); err != nil {
+			return err
+		}
+		if err := s.ping(ctx, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -229,13 +240,39 @@ func (s *session) finished(now time.Time) error {
 		}
 		return errMove
 	}
-	if now.Sub(s.heard) < stallTime {
+	if now.Sub(s.answer) < stallTime {
 		return nil
 	}
 	if at, ok := s.flight.oldest(); ok && now.Sub(at) >= stallTime {
 		return &link.LostError{Reason: fmt.Sprintf("no answer to anything for %s", stallTime)}
 	}
 	return nil
+}
+
+// ping asks for a sign of life when nothing was heard for a while; no sign means that the
+// path is dead, whatever the transport believes.
+func (s *session) ping(ctx context.Context, now time.Time) error {
+	switch {
+	case s.capability < pingCapability || now.Sub(s.heard) < pingAfter:
+		return nil
+	case s.pinged.IsZero():
+		s.pinged = now
+		return s.conn.Send(ctx, wire.Ping{Number: uint64(now.Sub(s.since).Milliseconds())})
+	case now.Sub(s.pinged) >= pongTime:
+		return &link.LostError{Reason: fmt.Sprintf("no sign of life for %s", pingAfter+pongTime)}
+	}
+	return nil
+}
+
+// nextPing is when ping has something to do.
+func (s *session) nextPing() time.Time {
+	switch {
+	case s.capability < pingCapability:
+		return time.Time{}
+	case s.pinged.IsZero():
+		return s.heard.Add(pingAfter)
+	}
+	return s.pinged.Add(pongTime)
 }
 
 // untilDue is the time to the next thing that no message announces.
@@ -255,6 +292,7 @@ func (s *session) untilDue() time.Duration {
 	consider(s.pauseUntil)
 	consider(s.stopUntil)
 	consider(s.climber.at)
+	consider(s.nextPing())
 	return max(time.Until(next), time.Millisecond)
 }
 
@@ -281,6 +319,11 @@ func (s *session) drop(epoch, seq uint64, reason string) {
 // handle acts on a message of the collector.
 func (s *session) handle(msg any) error {
 	now := time.Now()
+	s.heard, s.pinged = now, time.Time{}
+	if _, pong := msg.(*wire.Pong); pong {
+		return nil
+	}
+	s.answer = now
 	switch m := msg.(type) {
 	case *wire.Ack:
 		ranges, took := s.flight.answered(m.Epoch, m.Ranges, now)

@@ -136,6 +136,8 @@ func (s *realSite) collect(ctx context.Context, ln *link.Listener, wg *sync.Wait
 						_ = old.CloseWith(wire.CloseReplaced, "")
 					}
 					_ = conn.Send(ctx, wire.Welcome{Capability: wire.Capability, Version: "9.9", Window: 256})
+				case *wire.Ping:
+					_ = conn.Send(ctx, wire.Pong{Number: m.Number})
 				case *wire.Frame:
 					s.store(ctx, conn, []wire.Frame{*m})
 				case *wire.Bundle:
