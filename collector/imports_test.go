@@ -56,6 +56,7 @@ var siblings = map[string][]string{
 	"live":      {"alert"},
 	"api":       {"inventory", "authn", "fleet", "live", "incident", "alert", "telemetrydb", "enrolment"}, // renders their types
 	"controldb": {"inventory", "enrolment", "authn", "alert", "incident", "notify"},                       // stores their records
+	"loadgen":   {},                                                                                       // agents: what it knows of a collector comes over the link, or from its command line
 	"config":    {"notify", "outbound", "telemetrydb"},                                                    // each part owns its section's type and Validate
 }
 
@@ -82,7 +83,7 @@ var only = map[string][]string{
 
 // shipped must not contain what only tests need.
 var shipped = map[string][]string{
-	"sidetone/collector/cmd/sidetone-collector": {"testing", "sidetone/shared/impair", "sidetone/shared/faultfs"},
+	"sidetone/collector/cmd/sidetone-collector": {"testing", "sidetone/shared/impair", "sidetone/shared/faultfs", "sidetone/collector/internal/loadgen"},
 }
 
 const module = "sidetone/collector"

@@ -236,11 +236,15 @@ func (d *Daemon) openSockets(context.Context) (err error) {
 		d.log.Warn().Str("addr", d.cfg.Agents).Msg("agents and web have one port on different addresses: agents are heard over UDP only; give both the same address, or two ports")
 	}
 	d.listener, err = link.Listen(link.ListenConfig{Addr: d.cfg.Agents, TLS: d.ca.ServerTLS, ResetKey: keys[0], TokenKey: keys[1],
-		ShareTCP: shared, DisableTCP: clash, Log: d.log})
+		MaxConnsPerAddr: d.cfg.Limits.ConnsPerAddress, ShareTCP: shared, DisableTCP: clash, Log: d.log})
 	if err != nil {
 		return fmt.Errorf("agents: %w", err)
 	}
-	d.ingest = ingest.New(ingest.Config{ReflectorPort: portOf(d.reflector.Addr())}, ingest.Deps{
+	limits := d.cfg.Limits
+	d.ingest = ingest.New(ingest.Config{
+		ReflectorPort: portOf(d.reflector.Addr()), EnrolsPerMinute: limits.EnrolsPerMinute, MaxConnsPerTenant: limits.ConnsPerTenant,
+		BytesPerSecond: limits.AgentBytesPerSec, FramesPerSecond: limits.AgentFramesPerSec,
+	}, ingest.Deps{
 		Listener: d.listener, Sink: d.batch, Observers: []ingest.Observer{observer{d}},
 		Agents: agents{d.enrolment}, Enroller: enroller{d.enrolment, d.mirror.touch}, Presence: presence{d}, Log: d.log,
 	})

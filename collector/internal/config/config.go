@@ -44,9 +44,39 @@ type Config struct {
 	Outbound Outbound               `toml:"outbound"`
 	Channels []notify.ChannelConfig `toml:"channel"`
 
+	Limits Limits `toml:"limits"`
+
 	// Retention is how long measurements are kept, Tenants those with times of their own.
 	Retention telemetrydb.Retention `toml:"retention"`
 	Tenants   []Tenant              `toml:"tenant"`
+}
+
+// Limits are what agents may take of the collector; 0 is the default of ingest and link.
+type Limits struct {
+	EnrolsPerMinute   int `toml:"enrols_per_minute"` // of one address
+	ConnsPerAddress   int `toml:"conns_per_address"`
+	ConnsPerTenant    int `toml:"conns_per_tenant"` // 0: no limit
+	AgentBytesPerSec  int `toml:"agent_bytes_per_second"`
+	AgentFramesPerSec int `toml:"agent_frames_per_second"`
+}
+
+// maxLimit bounds each of them: more is a mistake.
+const maxLimit = 1_000_000_000
+
+func (l Limits) mistakes() Mistakes {
+	var m Mistakes
+	for _, f := range []struct {
+		key string
+		n   int
+	}{
+		{"enrols_per_minute", l.EnrolsPerMinute}, {"conns_per_address", l.ConnsPerAddress}, {"conns_per_tenant", l.ConnsPerTenant},
+		{"agent_bytes_per_second", l.AgentBytesPerSec}, {"agent_frames_per_second", l.AgentFramesPerSec},
+	} {
+		if f.n < 0 || f.n > maxLimit {
+			m = append(m, fmt.Sprintf("limits.%s: %d is not 0 to %d", f.key, f.n, maxLimit))
+		}
+	}
+	return m
 }
 
 // Tenant is what differs for one tenant.
@@ -193,6 +223,7 @@ func (c *Config) Validate() error {
 		errors.As(err, &nets)
 		m = append(m, nets...)
 	}
+	m = append(m, c.Limits.mistakes()...)
 	m = append(m, c.channelMistakes()...)
 	m = append(m, c.retentionMistakes()...)
 	if len(m) == 0 {

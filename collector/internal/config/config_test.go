@@ -106,6 +106,13 @@ url = "https://example.com/hook"
 secret = "0123456789abcdef"
 tenant = "Example"
 
+[limits]
+enrols_per_minute = 600
+conns_per_address = 6000
+conns_per_tenant = 5000
+agent_bytes_per_second = 1000000
+agent_frames_per_second = 100
+
 [retention]
 raw_days = 14
 minute_days = 100
@@ -136,6 +143,7 @@ func TestWholeFile(t *testing.T) {
 				From: "sidetone@example.com", To: []string{"noc@example.com"}, MinSeverity: "warning"},
 			{Name: "hook", Kind: "webhook", URL: "https://example.com/hook", Secret: "0123456789abcdef", Tenant: "Example"},
 		},
+		Limits: Limits{EnrolsPerMinute: 600, ConnsPerAddress: 6000, ConnsPerTenant: 5000, AgentBytesPerSec: 1_000_000, AgentFramesPerSec: 100},
 		Retention: telemetrydb.Retention{RawDays: 14, MinuteDays: 100, HourDays: 800, ChangeDays: 500, IncidentDays: 700, DeadLetterDays: 60, LedgerDays: 60},
 		Tenants:   []Tenant{{Name: "Example", Retention: telemetrydb.Retention{RawDays: 7}}},
 	}
@@ -156,7 +164,7 @@ func TestWholeFile(t *testing.T) {
 
 // TestWholeFileNamesEverySetting keeps the file above complete.
 func TestWholeFileNamesEverySetting(t *testing.T) {
-	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Log](), reflect.TypeFor[Outbound](), reflect.TypeFor[Tenant](), reflect.TypeFor[telemetrydb.Retention]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Log](), reflect.TypeFor[Outbound](), reflect.TypeFor[Limits](), reflect.TypeFor[Tenant](), reflect.TypeFor[telemetrydb.Retention]()} {
 		for i := range typ.NumField() {
 			if key := typ.Field(i).Tag.Get("toml"); key == "" || !strings.Contains(whole, key) {
 				t.Errorf("%s.%s has key %q, which the whole file does not show", typ, typ.Field(i).Name, key)
