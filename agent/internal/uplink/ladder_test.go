@@ -13,18 +13,19 @@ import (
 
 const proxyURL = "http://proxy.example.com:3128"
 
-// TestFirewalls plays each firewall in virtual time: connected or refused within 30 s,
-// for the right reason; back on QUIC within 10 minutes of its opening; nothing lost.
-func TestFirewalls(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		proxy  string
-		walls  map[string]string
-		want   string // transport, "" when none
-		reason string
-		event  string
-		within time.Duration
-	}{
+// firewallCase is one firewall, and what it must lead to.
+type firewallCase struct {
+	name   string
+	proxy  string
+	walls  map[string]string
+	want   string // transport, "" when none
+	reason string
+	event  string
+	within time.Duration
+}
+
+func firewallCases() []firewallCase {
+	return []firewallCase{
 		{name: "open", want: link.TransportQUIC, event: "up quic", within: time.Second},
 		{name: "drop UDP", walls: map[string]string{link.TransportQUIC: "drop"},
 			want: link.TransportTCP, reason: "on TCP: QUIC black-holed (no answer on UDP)",
@@ -52,7 +53,13 @@ func TestFirewalls(t *testing.T) {
 		{name: "QUIC without answer to the hello", walls: map[string]string{link.TransportQUIC: "deaf"},
 			want: link.TransportTCP, reason: "on TCP: QUIC connects, but the hello gets no answer",
 			event: "up tcp on TCP: QUIC connects, but the hello gets no answer", within: 5 * time.Second},
-	} {
+	}
+}
+
+// TestFirewalls plays each firewall in virtual time: connected or refused within 30 s,
+// for the right reason; back on QUIC within 10 minutes of its opening; nothing lost.
+func TestFirewalls(t *testing.T) {
+	for _, c := range firewallCases() {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, Config{Proxy: c.proxy})

@@ -16,7 +16,7 @@ import (
 const (
 	// readRecords and readBytes bound one look into the spool.
 	readRecords = 32
-	readBytes   = 256 << 10
+	readBytes   = 64 << 10
 	// maxWindow bounds what a collector can make us keep track of.
 	maxWindow = 4096
 	// trial is how many deferred records of the backlog are sent again at once while the
