@@ -60,6 +60,10 @@ test-fast: ## tests without real peers, engine and browser
 bench: engine ## benchmarks: prints a table and writes build/bench.json
 	@scripts/bench.sh
 
+.PHONY: soak
+soak: build engine ## the long fault tests (about an hour); prints seeds
+	@scripts/soak.sh
+
 .PHONY: check
 check: need-go ## format, vet for Linux and Windows, static checks
 	@scripts/check.sh
