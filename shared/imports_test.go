@@ -60,7 +60,7 @@ var may = map[string][]string{
 	"stamp":         {},
 	"svc":           {},
 	"telemetry":     {"fault"},
-	"wire":          {"telemetry"},
+	"wire":          {"telemetry", "pathstats"}, // what follows from the RTTs of a window is not sent
 }
 
 // only lists third-party code that stays in one place.

@@ -112,12 +112,7 @@ func (c *Calc) counts(attempts []Attempt, w *telemetry.ProbeWindow) {
 
 func (c *Calc) quantiles(w *telemetry.ProbeWindow) {
 	slices.Sort(c.sorted)
-	w.RTTMinUS = Quantile(c.sorted, 0)
-	w.RTTP10US = Quantile(c.sorted, 0.10)
-	w.RTTP50US = Quantile(c.sorted, 0.50)
-	w.RTTP90US = Quantile(c.sorted, 0.90)
-	w.RTTP99US = Quantile(c.sorted, 0.99)
-	w.RTTMaxUS = Quantile(c.sorted, 1)
+	setQuantiles(w, c.sorted)
 }
 
 // Quantile is the nearest-rank quantile of sorted values: the smallest value that
@@ -182,10 +177,5 @@ func lossRuns(attempts []Attempt) (longest, burstMilli uint32) {
 		run++
 		longest = max(longest, run)
 	}
-	n := uint32(len(attempts))
-	if lost == 0 || lost == n {
-		return longest, 0
-	}
-	mean := float64(lost) / float64(runs)
-	return longest, uint32(math.Round(mean * float64(n-lost) / float64(n) * 1000))
+	return longest, burstRatio(uint32(len(attempts)), lost, runs)
 }

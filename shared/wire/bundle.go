@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // Bundle is several frames compressed together: payloads that follow each other
@@ -27,12 +25,6 @@ type Bundle struct {
 
 // bundleOverhead is what a bundle message has besides Data, at most.
 const bundleOverhead = HeaderLen + 32
-
-// How the rest of Data is compressed.
-const (
-	formRaw  = 0
-	formZstd = 1
-)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -116,7 +108,7 @@ func bundleOf(items []bundled) Bundle {
 		raw = append(raw, it.payload...)
 	}
 	b := Bundle{Count: uint32(len(items)), Size: uint32(len(raw)), CRC: crc32.Checksum(raw, castagnoli)}
-	b.Data = compressor().EncodeAll(raw, []byte{formZstd})
+	b.Data = deflate(plain(), []byte{formZstd}, raw)
 	if len(b.Data) > len(raw) {
 		b.Data = append([]byte{formRaw}, raw...)
 	}
@@ -204,49 +196,41 @@ func (m *Bundle) raw() ([]byte, error) {
 		}
 		return data, nil
 	case formZstd:
-		return inflate(data, int(m.Size))
+		raw, err := inflate(data, int(m.Size))
+		if err == nil && len(raw) != int(m.Size) {
+			err = fmt.Errorf("decompress: %d bytes instead of %d", len(raw), m.Size)
+		}
+		return raw, err
 	}
 	return nil, fmt.Errorf("compressed in the unknown way %d", form)
-}
-
-// inflate decompresses a zstd frame that must say itself that it has size bytes: no
-// more than that is allocated.
-func inflate(data []byte, size int) ([]byte, error) {
-	var h zstd.Header
-	if err := h.Decode(data); err != nil {
-		return nil, fmt.Errorf("decompress: %w", err)
-	}
-	if !h.HasFCS || h.FrameContentSize != uint64(size) {
-		return nil, errors.New("decompress: another size than promised")
-	}
-	raw, err := decompressor().DecodeAll(data, make([]byte, 0, size))
-	if err != nil {
-		return nil, fmt.Errorf("decompress: %w", err)
-	}
-	if len(raw) != size {
-		return nil, fmt.Errorf("decompress: %d bytes instead of %d", len(raw), size)
-	}
-	return raw, nil
 }
 
 // uncompressed gives a payload that reads the same and is not compressed, so that it
 // can be compressed with others; p itself when that cannot be had.
 func uncompressed(p []byte) []byte {
-	if len(p) < 1 || p[0] != 1 {
-		return p
+	switch {
+	case len(p) > 1 && p[0] == 2 && p[1] != formRaw:
+		noise, columns, err := unpack2(p[1:])
+		if err != nil || len(noise)+len(columns) > MaxPayload-16 {
+			return p
+		}
+		out := binary.AppendUvarint([]byte{2, formRaw}, uint64(len(noise)))
+		return append(append(out, noise...), columns...)
+	case len(p) > 1 && p[0] == 1:
+		raw, err := decompressor().DecodeAll(p[1:], nil)
+		if err != nil || len(raw) > MaxPayload-64 {
+			return p
+		}
+		return storedZstd([]byte{1}, raw)
 	}
-	raw, err := decompressor().DecodeAll(p[1:], nil)
-	if err != nil || len(raw) > MaxPayload-64 {
-		return p
-	}
-	return storedZstd([]byte{1}, raw)
+	return p
 }
 
 // storedZstd appends a zstd frame that only stores raw (RFC 8878, 3.1.1).
 func storedZstd(dst, raw []byte) []byte {
 	const maxBlock = 128 << 10
 	dst = slices.Grow(dst, len(raw)+32)
-	dst = binary.LittleEndian.AppendUint32(dst, 0xfd2fb528)
+	dst = append(dst, magicBytes...)
 	dst = append(dst, 2<<6|1<<5) // length in four bytes, which is the window as well
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(raw)))
 	for {

@@ -57,9 +57,15 @@ func malformed(what, format string, args ...any) *MalformedError {
 
 // SchemaError says that a payload was written by a newer program: it is not
 // malformed, only not readable here.
-type SchemaError struct{ Schema uint8 }
+type SchemaError struct {
+	Schema uint8
+	Form   uint8 // the form within the schema, when that is what is not known
+}
 
 func (e *SchemaError) Error() string {
+	if e.Form != 0 {
+		return fmt.Sprintf("payload schema %d has the form %d, which is newer than this program: update it", e.Schema, e.Form)
+	}
 	return fmt.Sprintf("payload schema %d is newer than %d: update this program", e.Schema, Schema)
 }
 

@@ -1,9 +1,3 @@
-// Package wire defines what the agent and the collector say to each other: the
-// messages of a connection, the frame that carries a payload, the payload's
-// encoding, and the limits of each. It encodes and decodes and does nothing else.
-//
-// The wire only grows: field numbers are never reused, readers ignore what they do
-// not know, writers send only what the peer's capability allows.
 package wire
 
 // ALPN names of the two conversations that an agents' address accepts.

@@ -1,56 +1,28 @@
 package wire
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
-	"sync"
-
-	"github.com/klauspost/compress/zstd"
 
 	"sidetone/shared/telemetry"
 )
 
-// Schema is the newest payload schema that this program writes and reads. A
-// payload is one byte, its schema, then (for schema 1) a zstd frame of one CBOR
-// map. The byte stands outside so that a reader knows how to decompress.
+// Schema is the newest payload schema that this program writes and reads. The first
+// byte of a payload is its schema; it stands outside so that a reader knows what to
+// do with the rest. DESIGN.md has the forms.
 //
-//	1: CBOR map of row types; probe windows by column, other rows as maps
-const Schema = 1
+//	1: zstd of a CBOR map of row types; probe windows by column, other rows as maps
+//	2: a byte for the form, bits, and columns of all row types, compressed by the form
+const Schema = 2
 
-// body is the CBOR map of schema 1.
-type body struct {
-	Targets      []telemetry.Target           `cbor:"1,keyasint,omitempty"`
-	Probes       *probeColumns                `cbor:"2,keyasint,omitempty"`
-	PBXStatuses  []telemetry.PBXStatus        `cbor:"3,keyasint,omitempty"`
-	Trunks       []telemetry.Trunk            `cbor:"4,keyasint,omitempty"`
-	SBCs         []telemetry.SBC              `cbor:"5,keyasint,omitempty"`
-	Services     []telemetry.Service          `cbor:"6,keyasint,omitempty"`
-	Extensions   []telemetry.ExtensionSummary `cbor:"7,keyasint,omitempty"`
-	Backups      []telemetry.Backup           `cbor:"8,keyasint,omitempty"`
-	Licences     []telemetry.Licence          `cbor:"9,keyasint,omitempty"`
-	EventLog     []telemetry.EventLogEntry    `cbor:"10,keyasint,omitempty"`
-	StateChanges []telemetry.StateChange      `cbor:"11,keyasint,omitempty"`
-	AgentHealth  []telemetry.AgentHealth      `cbor:"12,keyasint,omitempty"`
-	LinkEvents   []telemetry.LinkEvent        `cbor:"13,keyasint,omitempty"`
-	Gaps         []telemetry.Gap              `cbor:"14,keyasint,omitempty"`
-}
-
-// window is what the compressor looks back over. A payload is some kilobytes, and
-// the agent has little memory.
-const window = 256 << 10
-
-// compressor and decompressor are made at their first use and then never change;
-// both may be used by several goroutines at once.
-var (
-	compressor = sync.OnceValue(func() *zstd.Encoder {
-		return must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1),
-			zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false),
-			zstd.WithSingleSegment(true))) // the length is always there, to be checked before memory is taken
-	})
-	decompressor = sync.OnceValue(func() *zstd.Decoder {
-		// One decoder for each CPU: with a single one, all connections would queue for it.
-		return must(zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxMemory(MaxDecoded), zstd.WithDecoderMaxWindow(MaxDecoded)))
-	})
+// Forms of the columns of schema 2, and of a bundle's data: how they are compressed.
+// Forms up to formLast are for dictionaries to come; a reader without one can only wait.
+const (
+	formRaw   = 0
+	formZstd  = 1
+	formDict1 = 2 // zstd with dictionary 1
+	formLast  = 15
 )
 
 // EncodePayload encodes the rows of set, which it does not change. Texts longer
@@ -61,28 +33,55 @@ func EncodePayload(set *telemetry.Set) ([]byte, error) {
 	if err := checkCounts(set); err != nil {
 		return nil, err
 	}
-	b := body{
-		PBXStatuses: set.PBXStatuses, Trunks: set.Trunks, SBCs: set.SBCs,
-		Services: set.Services, Extensions: set.Extensions, Backups: set.Backups, Licences: set.Licences,
-		EventLog: set.EventLog, StateChanges: set.StateChanges, AgentHealth: set.AgentHealth,
-		LinkEvents: set.LinkEvents, Gaps: set.Gaps,
-	}
-	b.Targets, b.Probes = encodeProbes(set)
-	if len(b.Targets) > MaxRows {
-		return nil, &TooLargeError{What: "targets", Has: len(b.Targets), Limit: MaxRows}
-	}
-	raw, err := encMode.Marshal(&b)
+	c := coders.Get().(*coder)
+	defer c.release()
+	noise, columns, err := c.encode(set)
 	if err != nil {
-		return nil, fmt.Errorf("encode payload: %w", err)
+		return nil, err
 	}
-	if len(raw) > MaxDecoded {
-		return nil, &TooLargeError{What: "bytes of a payload before compression", Has: len(raw), Limit: MaxDecoded}
+	if n := len(noise) + len(columns); n > MaxDecoded {
+		return nil, &TooLargeError{What: "bytes of a payload before compression", Has: n, Limit: MaxDecoded}
 	}
-	out := compressor().EncodeAll(raw, append(make([]byte, 0, len(raw)/2+64), Schema))
+	out := pack2(noise, columns)
 	if len(out) > MaxPayload {
 		return nil, &TooLargeError{What: "bytes of a payload", Has: len(out), Limit: MaxPayload}
 	}
 	return out, nil
+}
+
+// pack2 makes the payload, compressed if that gains something.
+func pack2(noise, columns []byte) []byte {
+	out := make([]byte, 0, 64+len(noise)+len(columns))
+	out = binary.AppendUvarint(append(out, 2, formDict1), uint64(len(noise)))
+	out = append(out, noise...)
+	n := len(out)
+	if out = deflate(dense(), out, columns); len(out)-n < len(columns) {
+		return out
+	}
+	out[1] = formRaw
+	return append(out[:n], columns...)
+}
+
+// unpack2 undoes pack2: what stands behind the schema's byte.
+func unpack2(p []byte) (noise, columns []byte, err error) {
+	if len(p) == 0 {
+		return nil, nil, errors.New("no form")
+	}
+	form := p[0]
+	size, n := binary.Uvarint(p[1:])
+	if n <= 0 || size > uint64(len(p)-1-n) {
+		return nil, nil, errors.New("bits end early")
+	}
+	noise, columns = p[1+n:1+n+int(size)], p[1+n+int(size):]
+	switch form {
+	case formRaw:
+		_ = decompressor() // made at the first payload of any form, as callers' tests rely on
+		return noise, columns, nil
+	case formZstd, formDict1:
+		columns, err = inflate(columns, MaxDecoded-len(noise))
+		return noise, columns, err
+	}
+	return nil, nil, fmt.Errorf("compressed in the unknown way %d", form)
 }
 
 func checkCounts(set *telemetry.Set) error {
@@ -103,49 +102,56 @@ func checkCounts(set *telemetry.Set) error {
 	return nil
 }
 
-// DecodePayload decodes what EncodePayload made. The error is a *SchemaError when
-// the payload was written by a newer program, else a *MalformedError.
+// DecodePayload decodes what EncodePayload made, of this and every older schema. The
+// error is a *SchemaError when the payload was written by a newer program, else a
+// *MalformedError.
 func DecodePayload(p []byte) (*telemetry.Set, error) {
 	const what = "payload"
 	if len(p) == 0 || len(p) > MaxPayload {
 		return nil, malformed(what, "%d bytes", len(p))
 	}
-	if p[0] > Schema {
+	var set *telemetry.Set
+	var err error
+	switch {
+	case p[0] == 1:
+		if set, err = decode1(p[1:]); err == nil {
+			err = checkSet(set)
+		}
+	case p[0] == 2 && len(p) > 1 && p[1] > formDict1 && p[1] <= formLast:
+		return nil, &SchemaError{Schema: 2, Form: p[1]}
+	case p[0] == 2:
+		set, err = decode2(p[1:])
+	case p[0] > Schema:
 		return nil, &SchemaError{Schema: p[0]}
+	default:
+		err = fmt.Errorf("schema %d", p[0])
 	}
-	if p[0] != Schema {
-		return nil, malformed(what, "schema %d", p[0])
-	}
-	raw, err := decompressor().DecodeAll(p[1:], nil)
 	if err != nil {
-		return nil, malformed(what, "decompress: %w", err)
-	}
-	if len(raw) > MaxDecoded {
-		return nil, malformed(what, "%d bytes after decompression", len(raw))
-	}
-	var b body
-	if err := decMode.Unmarshal(raw, &b); err != nil {
-		return nil, &MalformedError{What: what, Cause: err}
-	}
-	set := &telemetry.Set{
-		Targets: b.Targets, PBXStatuses: b.PBXStatuses, Trunks: b.Trunks, SBCs: b.SBCs,
-		Services: b.Services, Extensions: b.Extensions, Backups: b.Backups, Licences: b.Licences,
-		EventLog: b.EventLog, StateChanges: b.StateChanges, AgentHealth: b.AgentHealth,
-		LinkEvents: b.LinkEvents, Gaps: b.Gaps,
-	}
-	if n := set.Len(); n > MaxRows {
-		return nil, malformed(what, "%d rows", n)
-	}
-	if b.Probes != nil {
-		if uint64(b.Probes.Rows) > uint64(MaxRows-set.Len()) {
-			return nil, malformed(what, "%d probe windows", b.Probes.Rows)
-		}
-		if set.ProbeWindows, err = b.Probes.decode(b.Targets); err != nil {
-			return nil, &MalformedError{What: what, Cause: err}
-		}
-	}
-	if err := checkSet(set); err != nil {
 		return nil, &MalformedError{What: what, Cause: err}
 	}
 	return set, nil
+}
+
+func decode2(p []byte) (*telemetry.Set, error) {
+	noise, columns, err := unpack2(p)
+	if err != nil {
+		return nil, err
+	}
+	c := coders.Get().(*coder)
+	defer c.release()
+	return c.decode(noise, columns)
+}
+
+// PayloadFor gives a payload that a peer of this capability can read: p itself, or the
+// same rows in an older schema. An error is of the kinds of DecodePayload, or a
+// *TooLargeError when the older form does not fit.
+func PayloadFor(capability uint32, p []byte) ([]byte, error) {
+	if capability >= 2 || len(p) > 0 && p[0] == 1 {
+		return p, nil
+	}
+	set, err := DecodePayload(p)
+	if err != nil {
+		return nil, err
+	}
+	return encode1(set)
 }

@@ -92,7 +92,7 @@ func TestExampleIsFull(t *testing.T) {
 
 func TestPayloadGolden(t *testing.T) {
 	path := filepath.Join("testdata", "payload-1.bin")
-	golden(t, path, func() ([]byte, error) { return EncodePayload(example()) })
+	golden(t, path, func() ([]byte, error) { return encode1(example()) })
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -211,12 +211,12 @@ func TestEncodeLimits(t *testing.T) {
 	}
 }
 
-// compress makes a payload out of any bytes.
+// compress makes a payload of schema 1 out of any bytes.
 func compress(raw []byte) []byte {
-	return compressor().EncodeAll(raw, []byte{Schema})
+	return plain().EncodeAll(raw, []byte{1})
 }
 
-// encoded is a payload with this CBOR body.
+// encoded is a payload of schema 1 with this CBOR body.
 func encoded(t testing.TB, v any) []byte {
 	t.Helper()
 	raw, err := encMode.Marshal(v)
@@ -241,13 +241,13 @@ func TestDecodeRefuses(t *testing.T) {
 	deep := append(bytes.Repeat([]byte{0x81}, 40), 0)
 	cases := map[string][]byte{
 		"empty":              {},
-		"only the schema":    {Schema},
+		"only the schema":    {1},
 		"schema 0":           append([]byte{0}, compress([]byte{0xa0})[1:]...),
 		"not zstd":           []byte("\x01hello"),
 		"cut off":            probes(func(*probeColumns) {})[:20],
 		"too long":           make([]byte, MaxPayload+1),
-		"bomb":               bomb.EncodeAll(make([]byte, 64<<20), []byte{Schema}),
-		"just over the size": bomb.EncodeAll(make([]byte, MaxDecoded+1), []byte{Schema}),
+		"bomb":               bomb.EncodeAll(make([]byte, 64<<20), []byte{1}),
+		"just over the size": bomb.EncodeAll(make([]byte, MaxDecoded+1), []byte{1}),
 		"not a map":          compress([]byte{0x01}),
 		"bytes behind":       compress([]byte{0xa0, 0xa0}),
 		"deep nesting":       compress(append([]byte{0xa1, 0x18, 99}, deep...)),
@@ -371,7 +371,7 @@ func FuzzDecodePayload(f *testing.F) {
 // FuzzDecodeBody fuzzes what is inside the compression, which a mutated zstd frame
 // seldom reaches.
 func FuzzDecodeBody(f *testing.F) {
-	p, err := EncodePayload(example())
+	p, err := encode1(example())
 	if err != nil {
 		f.Fatal(err)
 	}
