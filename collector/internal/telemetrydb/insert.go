@@ -1,6 +1,7 @@
 package telemetrydb
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,7 +70,13 @@ func (db *DB) InsertBlock(ctx context.Context, b *Block, token string) error {
 	}
 	ctx = clickhouse.Context(ctx, opts...)
 	// the columns are named: older servers send their own order
-	batch, err := db.conn.PrepareBatch(ctx, fmt.Sprintf("INSERT INTO %s.%s (%s)", Database, b.Table, strings.Join(names, ", ")))
+	statement := fmt.Sprintf("INSERT INTO %s.%s (%s)", Database, b.Table, strings.Join(names, ", "))
+	if db.http {
+		if tried, err := db.insertNative(ctx, statement, b); tried {
+			return err
+		}
+	}
+	batch, err := db.conn.PrepareBatch(ctx, statement)
 	if err != nil {
 		return insertError(b, err)
 	}
@@ -90,6 +97,34 @@ func (db *DB) InsertBlock(ctx context.Context, b *Block, token string) error {
 		return insertError(b, err)
 	}
 	return nil
+}
+
+// keepBuffer is how large a buffer is kept for the next block.
+const keepBuffer = 64 << 20
+
+// insertNative stores a block that this package encodes itself. tried is false when it
+// cannot.
+func (db *DB) insertNative(ctx context.Context, statement string, b *Block) (tried bool, err error) {
+	if b.Rows == 0 {
+		return false, nil
+	}
+	var buf []byte
+	if p, ok := db.buffers.Get().(*[]byte); ok {
+		buf = (*p)[:0]
+	}
+	buf, ok := encodeNative(buf, b)
+	if !ok {
+		return false, nil
+	}
+	body := bytes.NewReader(buf)
+	err = db.conn.InsertFormat(ctx, "Native", statement, body)
+	if err != nil {
+		return true, insertError(b, err) // somebody may still read from buf
+	}
+	if cap(buf) <= keepBuffer {
+		db.buffers.Put(&buf)
+	}
+	return true, nil
 }
 
 func insertError(b *Block, err error) error {

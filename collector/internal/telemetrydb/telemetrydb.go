@@ -46,6 +46,8 @@ type DB struct {
 	conn driver.Conn
 	http bool // the embedded engine: settings travel in addresses
 
+	buffers sync.Pool // of *[]byte: encoded blocks
+
 	mu      sync.Mutex
 	version *driver.ServerVersion // guarded by mu; nil until the engine answered
 }
