@@ -37,7 +37,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		{name: "chores", run: d.runChores},
 		{name: "roll-ups", run: d.runKeeper},
 		{name: "judge", run: d.runJudge},
-		{name: "batches", run: d.batch.Run, patience: flushPatience},
+		{name: "batches", run: d.runBatches, patience: flushPatience},
 		{name: "reflector", run: d.reflector.Run},
 		{name: "agents", run: d.ingest.Run, leave: func() { d.ingest.Drain(drainOver, "the collector is being restarted") }},
 		{name: "web", run: d.runWeb},
@@ -89,6 +89,16 @@ func (d *Daemon) announce(ctx context.Context) error {
 		return fmt.Errorf("ready file: %w", err)
 	}
 	return os.Rename(tmp, d.opts.ReadyFile)
+}
+
+// runBatches inserts once the tables are what this program knows: what comes before
+// waits, within the batcher's limits.
+func (d *Daemon) runBatches(ctx context.Context) error {
+	select {
+	case <-d.migrated.ch:
+	case <-ctx.Done(): // Run then defers what waits
+	}
+	return d.batch.Run(ctx)
 }
 
 // runMigrate brings the tables up to date, as soon as ClickHouse answers, and then
