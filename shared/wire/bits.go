@@ -114,6 +114,9 @@ func (r *bitReader) fill() {
 	}
 }
 
+// left is how many bits are there at most.
+func (r *bitReader) left() int { return 8*len(r.b) + int(r.n) }
+
 func (r *bitReader) take(width uint) uint64 {
 	r.fill()
 	v := r.acc & (1<<width - 1)

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
+
+	"sidetone/shared/telemetry"
 )
 
-// Bundle is several frames compressed together: payloads that follow each other
-// resemble each other. Each frame keeps its epoch, seq, class and age, and is
-// answered by itself. Make it with PackBundle, read it with Frames.
+// Bundle is several frames compressed together: their rows are merged, since payloads
+// that follow each other resemble each other. Each frame keeps its epoch, seq, class
+// and age, and is answered by itself. Make it with PackBundle, read it with Frames.
 type Bundle struct {
 	Count uint32 `cbor:"1,keyasint"` // frames
 	// Size is the length of the frames before compression. It is checked before
@@ -18,13 +19,17 @@ type Bundle struct {
 	Size uint32 `cbor:"2,keyasint"`
 	// CRC is CRC-32C of the frames before compression.
 	CRC uint32 `cbor:"3,keyasint"`
-	// Data is a byte that says how the rest is compressed, and the rest: a table with
-	// five numbers for each frame, then the payloads.
+	// Data is in the form of a payload of schema 2: bits, and compressed a table with
+	// five numbers for each frame, the payloads that are not merged, and how the merged
+	// rows are shared out, and they themselves.
 	Data []byte `cbor:"4,keyasint"`
 }
 
 // bundleOverhead is what a bundle message has besides Data, at most.
 const bundleOverhead = HeaderLen + 32
+
+// mergedRows bounds the rows of a bundle that we make, because merging takes memory.
+const mergedRows = 5000
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -48,23 +53,23 @@ func PackBundle(frames []Frame, maxBytes int) (b Bundle, n int, err error) {
 		n = max(1, min(n-1, n*most/len(b.Data)))
 	}
 	if b = bundleOf(items[:1]); b.check() != nil {
-		items[0].payload = frames[0].Payload // too good a ratio to be believed
+		items[0].rows = nil // too good a ratio to be believed
 		b = bundleOf(items[:1])
 	}
 	return b, 1, b.check()
 }
 
-// bundled is a frame whose payload is not compressed, if that could be had.
+// bundled is a frame and its rows; a payload that cannot be read here goes as it is.
 type bundled struct {
-	frame   *Frame
-	payload []byte
+	frame *Frame
+	rows  *telemetry.Set
 }
 
 // gather takes the first frames, as long as their payloads have no more than most
-// bytes together, and undoes their compression.
+// bytes together, and reads them.
 func gather(frames []Frame, most int) ([]bundled, error) {
 	var items []bundled
-	packed, size := 0, 0
+	packed, size, rows := 0, 0, 0
 	for i := range frames[:min(len(frames), MaxBundleFrames)] {
 		f := &frames[i]
 		err := f.check()
@@ -77,15 +82,34 @@ func gather(frames []Frame, most int) ([]bundled, error) {
 			}
 			return nil, &MalformedError{What: fmt.Sprintf("frame %d/%d", f.Epoch, f.Seq), Cause: err}
 		}
-		p := uncompressed(f.Payload)
+		set, n := readable(f.Payload)
 		packed += len(f.Payload)
-		size += len(p) + maxEntry
-		if i > 0 && (packed > most || size > MaxDecoded) {
+		size += n + maxEntry
+		if set != nil {
+			rows += set.Len() + len(set.Targets)
+		}
+		if i > 0 && (packed > most || size > MaxDecoded || rows > mergedRows) {
 			break
 		}
-		items = append(items, bundled{f, p})
+		items = append(items, bundled{f, set})
 	}
 	return items, nil
+}
+
+// readable gives the rows of a payload that a bundle's reader can make again, and the
+// length of the payload that it will make.
+func readable(p []byte) (*telemetry.Set, int) {
+	set, err := DecodePayload(p)
+	if err != nil {
+		return nil, len(p)
+	}
+	c := coders.Get().(*coder)
+	defer c.release()
+	noise, columns, err := c.encode(set)
+	if n := len(noise) + len(columns) + maxHead2; err == nil && n <= MaxPayload {
+		return set, n
+	}
+	return nil, len(p)
 }
 
 // maxEntry is the length of one frame's numbers in the table, at most.
@@ -101,17 +125,24 @@ func bundleOf(items []bundled) Bundle {
 		raw = binary.AppendUvarint(raw, zigzag(int64(f.Seq-seq-1)))
 		raw = binary.AppendUvarint(raw, uint64(f.Class))
 		raw = binary.AppendUvarint(raw, zigzag(int64(f.AgeMS-age)))
-		raw = binary.AppendUvarint(raw, uint64(len(it.payload)))
+		own := 0 // 0: its rows are among the merged
+		if it.rows == nil {
+			own = len(f.Payload) + 1
+		}
+		raw = binary.AppendUvarint(raw, uint64(own))
 		epoch, seq, age = f.Epoch, f.Seq, f.AgeMS
 	}
 	for _, it := range items {
-		raw = append(raw, it.payload...)
+		if it.rows == nil {
+			raw = append(raw, it.frame.Payload...)
+		}
 	}
-	b := Bundle{Count: uint32(len(items)), Size: uint32(len(raw)), CRC: crc32.Checksum(raw, castagnoli)}
-	b.Data = deflate(plain(), []byte{formZstd}, raw)
-	if len(b.Data) > len(raw) {
-		b.Data = append([]byte{formRaw}, raw...)
-	}
+	c := coders.Get().(*coder)
+	defer c.release()
+	raw, noise := c.merge(raw, items)
+	b := Bundle{Count: uint32(len(items)), Size: uint32(len(raw) + len(noise))}
+	b.CRC = crc32.Update(crc32.Checksum(noise, castagnoli), castagnoli, raw)
+	b.Data = pack(nil, noise, raw)
 	return b
 }
 
@@ -145,15 +176,17 @@ func (m *Bundle) frames() ([]Frame, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	raw, err := m.raw()
-	if err != nil {
+	noise, raw, err := unpack(m.Data, int(m.Size))
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if crc32.Checksum(raw, castagnoli) != m.CRC {
+	case len(noise)+len(raw) != int(m.Size):
+		return nil, fmt.Errorf("%d bytes instead of %d", len(noise)+len(raw), m.Size)
+	case crc32.Update(crc32.Checksum(noise, castagnoli), castagnoli, raw) != m.CRC:
 		return nil, errors.New("frames differ from their checksum")
 	}
 	frames := make([]Frame, m.Count)
-	lengths := make([]int, m.Count)
+	own := make([]int, m.Count)
 	table := column{b: raw}
 	epoch, seq, age := uint64(0), uint64(0), uint64(0)
 	for i := range frames {
@@ -165,84 +198,26 @@ func (m *Bundle) frames() ([]Frame, error) {
 		if table.err != nil {
 			return nil, table.err
 		}
-		if class == 0 || class > 255 || n > MaxPayload {
-			return nil, fmt.Errorf("frame of class %d with a payload of %d bytes", class, n)
+		if class == 0 || class > 255 || n > MaxPayload+1 {
+			return nil, fmt.Errorf("frame of class %d with a payload of %d bytes", class, int64(n)-1)
 		}
 		frames[i] = Frame{Epoch: epoch, Seq: seq, Class: Class(class), AgeMS: age}
-		lengths[i] = int(n)
+		own[i] = int(n) - 1
 	}
 	rest := table.b
-	for i := range frames {
-		n := lengths[i]
+	for i, n := range own {
 		if n > len(rest) {
 			return nil, errors.New("payloads end early")
 		}
-		frames[i].Payload, rest = rest[:n:n], rest[n:]
+		if n >= 0 {
+			frames[i].Payload, rest = rest[:n:n], rest[n:]
+		}
+	}
+	if err := part(frames, own, noise, rest); err != nil {
+		return nil, err
+	}
+	for i := range frames {
 		frames[i].CRC = crc32.Checksum(frames[i].Payload, castagnoli)
 	}
-	if len(rest) > 0 {
-		return nil, fmt.Errorf("%d bytes too many", len(rest))
-	}
 	return frames, nil
-}
-
-// raw undoes the compression into exactly Size bytes.
-func (m *Bundle) raw() ([]byte, error) {
-	form, data := m.Data[0], m.Data[1:]
-	switch form {
-	case formRaw:
-		if len(data) != int(m.Size) {
-			return nil, fmt.Errorf("%d bytes instead of %d", len(data), m.Size)
-		}
-		return data, nil
-	case formZstd:
-		raw, err := inflate(data, int(m.Size))
-		if err == nil && len(raw) != int(m.Size) {
-			err = fmt.Errorf("decompress: %d bytes instead of %d", len(raw), m.Size)
-		}
-		return raw, err
-	}
-	return nil, fmt.Errorf("compressed in the unknown way %d", form)
-}
-
-// uncompressed gives a payload that reads the same and is not compressed, so that it
-// can be compressed with others; p itself when that cannot be had.
-func uncompressed(p []byte) []byte {
-	switch {
-	case len(p) > 1 && p[0] == 2 && p[1] != formRaw:
-		noise, columns, err := unpack2(p[1:])
-		if err != nil || len(noise)+len(columns) > MaxPayload-16 {
-			return p
-		}
-		out := binary.AppendUvarint([]byte{2, formRaw}, uint64(len(noise)))
-		return append(append(out, noise...), columns...)
-	case len(p) > 1 && p[0] == 1:
-		raw, err := decompressor().DecodeAll(p[1:], nil)
-		if err != nil || len(raw) > MaxPayload-64 {
-			return p
-		}
-		return storedZstd([]byte{1}, raw)
-	}
-	return p
-}
-
-// storedZstd appends a zstd frame that only stores raw (RFC 8878, 3.1.1).
-func storedZstd(dst, raw []byte) []byte {
-	const maxBlock = 128 << 10
-	dst = slices.Grow(dst, len(raw)+32)
-	dst = append(dst, magicBytes...)
-	dst = append(dst, 2<<6|1<<5) // length in four bytes, which is the window as well
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(raw)))
-	for {
-		n := min(len(raw), maxBlock)
-		head := uint32(n) << 3
-		if n == len(raw) {
-			head |= 1
-		}
-		dst = append(dst, byte(head), byte(head>>8), byte(head>>16))
-		dst = append(dst, raw[:n]...)
-		if raw = raw[n:]; len(raw) == 0 {
-			return dst
-		}
-	}
 }

@@ -34,6 +34,14 @@ func someFrames(t testing.TB, n int) []Frame {
 	return frames
 }
 
+// smallFrames is n frames of one row each.
+func smallFrames(t testing.TB, n int) (frames []Frame) {
+	for i := range n {
+		frames = append(frames, sealed(3, uint64(10+i), payloadOf(t, &telemetry.Set{Gaps: []telemetry.Gap{{From: uint64(i), To: 1, Reason: "damaged"}}})))
+	}
+	return frames
+}
+
 func bundleMessage(t testing.TB) *Bundle {
 	t.Helper()
 	b, _, err := PackBundle([]Frame{*frameOf(t), sealed(4, 1, frameOf(t).Payload)}, MaxFrame)
@@ -71,7 +79,8 @@ func TestBundleRoundTrip(t *testing.T) {
 	cases := map[string][]Frame{
 		"one":              someFrames(t, 1),
 		"many":             someFrames(t, 40),
-		"at the limit":     someFrames(t, MaxBundleFrames),
+		"at the limit":     smallFrames(t, MaxBundleFrames),
+		"of both schemas":  append(someFrames(t, 3), *frameOf(t)),
 		"extreme numbers":  {{Epoch: 1<<64 - 1, Seq: 1<<64 - 1, Class: 255, AgeMS: 1<<64 - 1}, {Class: 1}, {Epoch: 1 << 63, Seq: 1 << 63, Class: 1}},
 		"a newer schema":   {sealed(1, 1, newer), someFrames(t, 1)[0]},
 		"not to be read":   {sealed(1, 1, junk), sealed(1, 2, junk[:5])},
@@ -130,7 +139,7 @@ func TestBundleFits(t *testing.T) {
 			t.Errorf("%d bundles of %d frames at %d bytes", packed, len(frames), most)
 		}
 	}
-	if b, n, err := PackBundle(append(frames, someFrames(t, MaxBundleFrames)...), 8*MaxFrame); err != nil || n != MaxBundleFrames {
+	if b, n, err := PackBundle(smallFrames(t, MaxBundleFrames+1), 8*MaxFrame); err != nil || n != MaxBundleFrames {
 		t.Errorf("packed %d (%d bytes), %v", n, len(b.Data), err)
 	}
 }
@@ -187,12 +196,15 @@ func TestBundleRatio(t *testing.T) {
 func TestBundleRefuses(t *testing.T) {
 	sound := func() Bundle { return *bundleMessage(t) }
 	raw := func(count uint32, b ...byte) Bundle {
-		return Bundle{Count: count, Size: uint32(len(b)), CRC: crc32.Checksum(b, castagnoli), Data: append([]byte{formRaw}, b...)}
+		return Bundle{Count: count, Size: uint32(len(b)), CRC: crc32.Checksum(b, castagnoli), Data: append([]byte{formRaw, 0}, b...)}
 	}
 	edit := func(f func(*Bundle)) Bundle { b := sound(); f(&b); return b }
 	bomb := deflate(plain(), []byte{formZstd}, make([]byte, MaxDecoded))
 	two := deflate(plain(), nil, bytes.Repeat([]byte{1}, 300))
-	if b := raw(1, 0, 0, 1, 0, 0); func() bool { _, err := b.Frames(); return err != nil }() {
+	if b := raw(1, append(append([]byte{0, 0, 1, 0, 0, 0}, make([]byte, 12)...), 1, 0, 0, kindGaps, 1, 0, 0)...); func() bool { _, err := b.Frames(); return err != nil }() {
+		t.Fatal("the merged cases' base must be sound")
+	}
+	if b := raw(1, 0, 0, 1, 0, 1); func() bool { _, err := b.Frames(); return err != nil }() {
 		t.Fatal("the table's base must be sound")
 	}
 	cases := map[string]Bundle{
@@ -210,12 +222,17 @@ func TestBundleRefuses(t *testing.T) {
 		"unknown form":         edit(func(b *Bundle) { b.Data[0] = 77 }),
 		"cut off":              edit(func(b *Bundle) { b.Data = b.Data[:len(b.Data)-3] }),
 		"no data":              edit(func(b *Bundle) { b.Data = nil }),
-		"no class":             raw(1, 0, 0, 0, 0, 0),
-		"class 256":            raw(1, 0, 0, 0x80, 2, 0, 0),
-		"payload missing":      raw(1, 0, 0, 1, 0, 1),
-		"payload left over":    raw(1, 0, 0, 1, 0, 0, 9),
+		"no class":             raw(1, 0, 0, 0, 0, 1),
+		"class 256":            raw(1, 0, 0, 0x80, 2, 0, 1),
+		"payload missing":      raw(1, 0, 0, 1, 0, 2),
+		"payload left over":    raw(1, 0, 0, 1, 0, 1, 9),
 		"huge payload":         raw(1, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0x7f),
 		"varint cut":           raw(1, 0, 0, 1, 0, 0x80),
+		"no merged rows":       raw(1, 0, 0, 1, 0, 0),
+		"target not there":     raw(1, append([]byte{0, 0, 1, 0, 0, 1, 0}, make([]byte, 13+2)...)...),
+		"4,000,000,000 target": raw(1, append([]byte{0, 0, 1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f}, make([]byte, 13+2)...)...),
+		"row not there":        raw(1, append([]byte{0, 0, 1, 0, 0, 0, 1}, make([]byte, 12+2)...)...),
+		"row left over":        raw(1, append(append([]byte{0, 0, 1, 0, 0, 0}, make([]byte, 13+2)...), kindGaps, 1, 0, 0)...),
 	}
 	for name, b := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -229,14 +246,14 @@ func TestBundleRefuses(t *testing.T) {
 
 func FuzzBundle(f *testing.F) {
 	b := bundleMessage(f)
-	raw, err := b.raw()
+	_, raw, err := unpack(b.Data, MaxDecoded)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Count, raw)
 	f.Add(uint32(1), []byte{0, 0, 1, 0, 0})
 	f.Fuzz(func(t *testing.T, count uint32, raw []byte) {
-		b := Bundle{Count: count, Size: uint32(len(raw)), CRC: crc32.Checksum(raw, castagnoli), Data: append([]byte{formRaw}, raw...)}
+		b := Bundle{Count: count, Size: uint32(len(raw)), CRC: crc32.Checksum(raw, castagnoli), Data: append([]byte{formRaw, 0}, raw...)}
 		frames, err := b.Frames()
 		if err != nil {
 			return

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"sidetone/shared/telemetry"
 )
@@ -42,34 +43,39 @@ func EncodePayload(set *telemetry.Set) ([]byte, error) {
 	if n := len(noise) + len(columns); n > MaxDecoded {
 		return nil, &TooLargeError{What: "bytes of a payload before compression", Has: n, Limit: MaxDecoded}
 	}
-	out := pack2(noise, columns)
+	out := pack([]byte{2}, noise, columns)
 	if len(out) > MaxPayload {
 		return nil, &TooLargeError{What: "bytes of a payload", Has: len(out), Limit: MaxPayload}
 	}
 	return out, nil
 }
 
-// pack2 makes the payload, compressed if that gains something.
-func pack2(noise, columns []byte) []byte {
-	out := make([]byte, 0, 64+len(noise)+len(columns))
-	out = binary.AppendUvarint(append(out, 2, formDict1), uint64(len(noise)))
+// maxHead2 is what stands before bits and columns of schema 2, at most.
+const maxHead2 = 2 + binary.MaxVarintLen32
+
+// pack appends a form, the length of the bits, the bits, and the columns compressed
+// if that gains something.
+func pack(dst, noise, columns []byte) []byte {
+	out := slices.Grow(dst, 64+len(noise)+len(columns))
+	form := len(out)
+	out = binary.AppendUvarint(append(out, formDict1), uint64(len(noise)))
 	out = append(out, noise...)
 	n := len(out)
 	if out = deflate(dense(), out, columns); len(out)-n < len(columns) {
 		return out
 	}
-	out[1] = formRaw
+	out[form] = formRaw
 	return append(out[:n], columns...)
 }
 
-// unpack2 undoes pack2: what stands behind the schema's byte.
-func unpack2(p []byte) (noise, columns []byte, err error) {
+// unpack undoes pack; both parts together have most bytes at most.
+func unpack(p []byte, most int) (noise, columns []byte, err error) {
 	if len(p) == 0 {
 		return nil, nil, errors.New("no form")
 	}
 	form := p[0]
 	size, n := binary.Uvarint(p[1:])
-	if n <= 0 || size > uint64(len(p)-1-n) {
+	if n <= 0 || size > uint64(len(p)-1-n) || size > uint64(most) {
 		return nil, nil, errors.New("bits end early")
 	}
 	noise, columns = p[1+n:1+n+int(size)], p[1+n+int(size):]
@@ -78,10 +84,17 @@ func unpack2(p []byte) (noise, columns []byte, err error) {
 		_ = decompressor() // made at the first payload of any form, as callers' tests rely on
 		return noise, columns, nil
 	case formZstd, formDict1:
-		columns, err = inflate(columns, MaxDecoded-len(noise))
+		columns, err = inflate(columns, most-len(noise))
 		return noise, columns, err
 	}
 	return nil, nil, fmt.Errorf("compressed in the unknown way %d", form)
+}
+
+// stored2 is a payload of schema 2 that is not compressed.
+func stored2(noise, columns []byte) []byte {
+	out := append(make([]byte, 0, maxHead2+len(noise)+len(columns)), 2, formRaw)
+	out = binary.AppendUvarint(out, uint64(len(noise)))
+	return append(append(out, noise...), columns...)
 }
 
 func checkCounts(set *telemetry.Set) error {
@@ -133,7 +146,7 @@ func DecodePayload(p []byte) (*telemetry.Set, error) {
 }
 
 func decode2(p []byte) (*telemetry.Set, error) {
-	noise, columns, err := unpack2(p)
+	noise, columns, err := unpack(p, MaxDecoded)
 	if err != nil {
 		return nil, err
 	}

@@ -214,8 +214,8 @@ func (c *coder) readRTTs(rows []telemetry.ProbeWindow) error {
 		}
 		total += int(n)
 	}
-	if total > MaxRTTs || total > 8*len(c.table.bitsIn.b) {
-		return fmt.Errorf("%d attempts in %d bytes", total, len(c.table.bitsIn.b))
+	if left := c.table.bitsIn.left(); total > MaxRTTs || total > left {
+		return fmt.Errorf("%d attempts in %d bits", total, left)
 	}
 	all := make([]uint32, total)
 	for i := range rows {
