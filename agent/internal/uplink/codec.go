@@ -34,8 +34,6 @@ func wireCodec() codec {
 			b, n, err := wire.PackBundle(frames, maxBytes)
 			return b, n, len(b.Data) + bundleBytes, err
 		},
-		payloadFor: func(_ uint32, payload []byte) ([]byte, error) {
-			return payload, nil
-		},
+		payloadFor: wire.PayloadFor,
 	}
 }

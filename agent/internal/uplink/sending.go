@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"hash/crc32"
 	"time"
 
@@ -87,7 +88,7 @@ func (s *session) put(ctx context.Context, msg any, frames []wire.Frame, bytes i
 }
 
 // frame makes a frame of a record; ok is false when it is on the way already, or
-// can never be sent and has been set aside.
+// cannot be sent and was set aside or put off.
 func (s *session) frame(r Record) (f wire.Frame, ok bool) {
 	if _, sent := s.flight.sent[r.Seq]; sent {
 		return f, false
@@ -95,8 +96,14 @@ func (s *session) frame(r Record) (f wire.Frame, ok bool) {
 	payload, crc := r.Payload, r.CRC
 	if s.capability < payloadCapability {
 		p, err := s.u.codec.payloadFor(s.capability, payload)
-		if err != nil {
+		var malformed *wire.MalformedError
+		switch {
+		case errors.As(err, &malformed):
 			s.drop(r.Epoch, r.Seq, "payload cannot be read: "+err.Error())
+			return f, false
+		case err != nil: // it waits for a collector that can take it, or until it is too old
+			s.u.log.Warn().Uint64("epoch", r.Epoch).Uint64("seq", r.Seq).Err(err).Msg("record waits for a newer collector")
+			s.flight.postpone(r.Seq, r.Seq, time.Now().Add(maxRetry))
 			return f, false
 		}
 		payload, crc = p, crc32.Checksum(p, castagnoli)

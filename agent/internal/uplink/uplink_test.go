@@ -44,7 +44,7 @@ func (q *queue) add(n int) { q.put(n, wire.ClassSample, 20, time.Now()) }
 func (q *queue) put(n int, class wire.Class, size int, created time.Time) {
 	q.mu.Lock()
 	for range n {
-		p := []byte("payload of " + time.Duration(q.next).String())
+		p := []byte("\x01payload of " + time.Duration(q.next).String()) // schema 1, which every collector reads
 		p = append(p, make([]byte, max(size-len(p), 0))...)
 		q.records[q.next] = Record{Epoch: 1, Seq: q.next, Class: class, Created: created,
 			CRC: crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli)), Payload: p}
