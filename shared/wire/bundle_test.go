@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"hash/crc32"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
@@ -110,6 +112,25 @@ func TestBundleRoundTrip(t *testing.T) {
 			sameFrames(t, got, frames)
 		})
 	}
+}
+
+func TestBundleGolden(t *testing.T) {
+	path := filepath.Join("testdata", "bundle-2.bin")
+	golden(t, path, func() ([]byte, error) { return AppendMessage(nil, bundleMessage(t)) })
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	typ, body := split(t, b)
+	m, err := DecodeMessage(typ, body)
+	if err != nil {
+		t.Fatalf("a bundle of capability 2 must always be readable: %v", err)
+	}
+	got, err := m.(*Bundle).Frames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameFrames(t, got, []Frame{*frameOf(t), sealed(4, 1, frameOf(t).Payload)})
 }
 
 func TestBundleFits(t *testing.T) {

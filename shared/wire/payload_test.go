@@ -91,18 +91,20 @@ func TestExampleIsFull(t *testing.T) {
 }
 
 func TestPayloadGolden(t *testing.T) {
-	path := filepath.Join("testdata", "payload-1.bin")
-	golden(t, path, func() ([]byte, error) { return encode1(example()) })
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := DecodePayload(b)
-	if err != nil {
-		t.Fatalf("a payload of schema 1 must always be readable: %v", err)
-	}
-	if !reflect.DeepEqual(got, example()) {
-		t.Errorf("the golden payload reads as %+v", got)
+	for name, encode := range map[string]func(*telemetry.Set) ([]byte, error){"payload-1.bin": encode1, "payload-2.bin": EncodePayload} {
+		path := filepath.Join("testdata", name)
+		golden(t, path, func() ([]byte, error) { return encode(example()) })
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := DecodePayload(b)
+		if err != nil {
+			t.Fatalf("%s must always be readable: %v", name, err)
+		}
+		if !reflect.DeepEqual(got, example()) {
+			t.Errorf("%s reads as %+v", name, got)
+		}
 	}
 }
 
@@ -423,38 +425,6 @@ func typical(n, windows int) *telemetry.Set {
 		}
 	}
 	return set
-}
-
-func BenchmarkPayload(b *testing.B) {
-	for _, c := range []struct {
-		name             string
-		targets, windows int
-	}{{"10s", 6, 1}, {"1min", 6, 6}, {"backlog", 6, 100}} {
-		set := typical(c.targets, c.windows)
-		p, err := EncodePayload(set)
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Run("encode/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := EncodePayload(set); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(len(p)), "bytes/payload")
-			b.ReportMetric(float64(len(p))/float64(c.targets*c.windows*10), "bytes/attempt")
-		})
-		b.Run("decode/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := DecodePayload(p); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.targets*c.windows), "ns/row")
-		})
-	}
 }
 
 // frameOf is the frame that carries the golden payload.
