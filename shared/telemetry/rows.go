@@ -279,7 +279,10 @@ type AgentHealth struct {
 // LinkEvent is a change of the agent's link to the collector.
 type LinkEvent struct {
 	Observed  UnixMS `cbor:"1,keyasint"`
-	Event     string `cbor:"2,keyasint"` // "up", "down", "refused"
+	// Event is "up", "down", "refused" (no way to the collector), "moved" (to another
+	// transport without a break), "paused" and "resumed" (the backlog, for the sake of
+	// the line).
+	Event     string `cbor:"2,keyasint"`
 	Transport string `cbor:"3,keyasint,omitempty"`
 	Collector string `cbor:"4,keyasint,omitempty"`
 	Reason    string `cbor:"5,keyasint,omitempty"`

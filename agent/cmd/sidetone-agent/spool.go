@@ -23,10 +23,10 @@ type spoolFlags struct {
 	Format string
 }
 
-func (s *spoolFlags) bind(f *flags) {
-	s.stateFlag.bind(f)
-	s.configFlag.bind(f)
-	f.format(&s.Format)
+func (f *spoolFlags) bind(set *flags) {
+	f.stateFlag.bind(set)
+	f.configFlag.bind(set)
+	set.format(&f.Format)
 }
 
 // dir is where the spool lies.
