@@ -169,7 +169,7 @@ func (a *agent) delay(err error, retry *backoff.Backoff) time.Duration {
 	return retry.Next()
 }
 
-// link is a connection that was welcomed.
+// welcomed is a connection that was welcomed, and how many frames may be on the way.
 type welcomed struct {
 	*link.Conn
 	window int

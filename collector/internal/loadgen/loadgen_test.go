@@ -2,6 +2,7 @@ package loadgen
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
@@ -120,15 +121,18 @@ func (s *sink) snapshot() *Stored {
 
 // agents is the control store: all are known; renewals are signed by the test's root.
 type agents struct {
-	ca *linktest.CA
-	tb testing.TB
+	ca    *linktest.CA
+	token string
+
+	mu    sync.Mutex
+	asked int // enrolments; guarded by mu
 }
 
-func (agents) Lookup(_ context.Context, id certid.ID) (ingest.AgentInfo, error) {
+func (*agents) Lookup(_ context.Context, id certid.ID) (ingest.AgentInfo, error) {
 	return ingest.AgentInfo{Source: telemetry.Source{Tenant: id.Tenant, Customer: 1, Site: 1, PBX: 1, Agent: id.Agent}}, nil
 }
 
-func (a agents) Renew(_ context.Context, id certid.ID, csr []byte) ([][]byte, uint64, error) {
+func (a *agents) Renew(_ context.Context, id certid.ID, csr []byte) ([][]byte, uint64, error) {
 	req, err := x509.ParseCertificateRequest(csr)
 	if err != nil {
 		return nil, 0, err
@@ -137,8 +141,21 @@ func (a agents) Renew(_ context.Context, id certid.ID, csr []byte) ([][]byte, ui
 	return [][]byte{a.ca.Sign(id, req.PublicKey, time.Now().Add(24*time.Hour)).Raw}, id.Generation, nil
 }
 
-func (agents) Enrol(context.Context, net.Addr, wire.EnrolRequest) wire.EnrolResponse {
-	return wire.EnrolResponse{Code: wire.EnrolBadToken, Error: "not here"}
+// Enrol is busy once.
+func (a *agents) Enrol(_ context.Context, _ net.Addr, req wire.EnrolRequest) wire.EnrolResponse {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked++
+	if a.asked == 3 {
+		return wire.EnrolResponse{Code: wire.EnrolBusy, Error: "not now"}
+	}
+	csr, err := x509.ParseCertificateRequest(req.CSR)
+	if err != nil || req.Token != a.token {
+		return wire.EnrolResponse{Code: wire.EnrolBadToken, Error: "not known"}
+	}
+	id := certid.ID{Tenant: 3, Agent: telemetry.AgentID(a.asked), Generation: 1}
+	return wire.EnrolResponse{Chain: [][]byte{a.ca.Sign(id, csr.PublicKey, time.Now().Add(time.Hour)).Raw}, Root: a.ca.Cert.Raw,
+		Tenant: 3, Agent: uint32(a.asked), Generation: 1}
 }
 
 // fleetFile makes n identities that end at notAfter.
@@ -164,8 +181,12 @@ func fleetFile(t *testing.T, ca *linktest.CA, n int, notAfter time.Time) *File {
 // serve runs a collector's side on addr until stop is called: kill ends it without a word.
 func serve(t *testing.T, ca *linktest.CA, addr string, s ingest.Sink) (where string, stop func(kill bool), srv *ingest.Server) {
 	t.Helper()
-	ln := ca.Listen(addr)
-	srv = ingest.New(ingest.Config{Retry: 500 * time.Millisecond}, ingest.Deps{Listener: ln, Sink: s, Agents: agents{ca, t}, Enroller: agents{ca, t}, Log: zerolog.Nop()})
+	return serveOn(t, ca.Listen(addr), &agents{ca: ca}, s)
+}
+
+func serveOn(t *testing.T, ln *link.Listener, known *agents, s ingest.Sink) (where string, stop func(kill bool), srv *ingest.Server) {
+	t.Helper()
+	srv = ingest.New(ingest.Config{Retry: 500 * time.Millisecond}, ingest.Deps{Listener: ln, Sink: s, Agents: known, Enroller: known, Log: zerolog.Nop()})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -337,5 +358,53 @@ func TestSpoolIsBounded(t *testing.T) {
 	}
 	if d := Compare(r.ledger, &Stored{agents: map[key]*storedAgent{}}); len(d) != 1 || !strings.Contains(d[0], fmt.Sprintf("neither acked nor stored nor a gap: %d-%d", a.Highest-9, a.Highest)) {
 		t.Errorf("differences = %q", d)
+	}
+}
+
+func TestEnrol(t *testing.T) {
+	ca := linktest.NewCA(t, "root")
+	server := ca.Server()
+	ln, err := link.Listen(link.ListenConfig{Addr: "127.0.0.1:0", TLS: func(alpn string) (*tls.Config, error) {
+		c, err := server(alpn)
+		if err == nil { // an agent that enrols knows the root by its hash alone
+			c.Certificates[0].Certificate = [][]byte{c.Certificates[0].Certificate[0], ca.Cert.Raw}
+		}
+		return c, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := certid.Token{Addr: ln.Addr().String(), ID: "one", Secret: "secret", RootSPKI: certid.SPKIHash(ca.Cert)}
+	serveOn(t, ln, &agents{ca: ca, token: token.String()}, newSink())
+	f, err := Enrol(t.Context(), []string{token.String()}, 5, link.TransportQUIC, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Config{}, f, Deps{Log: zerolog.Nop()}); err != nil || len(f.Agents) != 5 || f.Addr != token.Addr {
+		t.Errorf("%d agents of %s: %v", len(f.Agents), f.Addr, err)
+	}
+	token.Secret = "wrong"
+	if _, err := Enrol(t.Context(), []string{token.String()}, 1, link.TransportQUIC, nil); err == nil || !strings.Contains(err.Error(), wire.EnrolBadToken) {
+		t.Errorf("err = %v", err)
+	}
+	token.RootSPKI[0]++
+	if _, err := exchange(t.Context(), token, link.TransportQUIC, wire.EnrolRequest{}); err == nil {
+		t.Error("a collector of another root was believed")
+	}
+}
+
+func TestConfig(t *testing.T) {
+	f := fleetFile(t, linktest.NewCA(t, "root"), 1, time.Now().Add(time.Hour))
+	for name, c := range map[string]Config{"interval": {Interval: time.Millisecond}, "transport": {Transport: "smoke"}, "spool": {SpoolRecords: -1}} {
+		if _, err := New(c, f, Deps{}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := New(Config{}, &File{Root: f.Root}, Deps{}); err == nil {
+		t.Error("a fleet of nobody")
+	}
+	f.Agents[0].Agent = 99
+	if _, err := New(Config{}, f, Deps{}); err == nil {
+		t.Error("an identity with the certificate of another agent was taken")
 	}
 }

@@ -29,6 +29,8 @@ type Report struct {
 
 	Ack Latencies `json:"ack"`        // last sending to ack
 	Age Latencies `json:"age_at_ack"` // making of the record to ack
+	// AckCurve is Ack for each 30 s of producing.
+	AckCurve []Latencies `json:"ack_curve"`
 
 	Frames  uint64 `json:"frames"` // produced
 	Sent    uint64 `json:"frames_sent"`
@@ -66,7 +68,7 @@ func (f *Fleet) report(l *Ledger, w *watcher) *Report {
 	if !s.allUp.IsZero() {
 		r.AllUpS = s.allUp.Sub(s.began).Seconds()
 	}
-	r.ConnectsPeak, r.Reasons, r.Storms = s.peak, s.fails, s.storms
+	r.ConnectsPeak, r.Reasons, r.Storms, r.AckCurve = s.peak, s.fails, s.storms, s.curve
 	s.mu.Unlock()
 	for i := range l.Agents {
 		r.Pending += l.Agents[i].Pending
@@ -94,6 +96,12 @@ func (r *Report) Summary() string {
 		r.Acked, r.Defers, r.Rejects, r.Pending, r.Gaps, r.BytesPerValue, r.BytesPerRow)
 	fmt.Fprintf(&b, "ack ms: p50 %.0f p95 %.0f p99 %.0f max %.0f; age at ack p99 %.0f; dial p50 %.0f p99 %.0f; %d connects, %d lost, %d closed",
 		r.Ack.P50, r.Ack.P95, r.Ack.P99, r.Ack.Max, r.Age.P99, r.Dial.P50, r.Dial.P99, r.Connects, r.Lost, r.Closed)
+	if len(r.AckCurve) > 1 {
+		b.WriteString("\nack p99 of each 30 s, ms:")
+		for _, l := range r.AckCurve {
+			fmt.Fprintf(&b, " %.0f", l.P99)
+		}
+	}
 	for _, s := range r.Storms {
 		fmt.Fprintf(&b, "\nstorm: %d down, all back %.1f s after the loss, %.1f s after the first; backlog gone after %.1f s", s.Down, s.AllBackS, s.AfterFirstS, s.BacklogGoneS)
 	}

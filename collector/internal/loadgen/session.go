@@ -23,6 +23,8 @@ const (
 	renewRetry  = 5 * time.Minute
 	idleCheck   = 30 * time.Second
 	maxRetry    = time.Hour
+	// maxTold bounds the rejections in the log: a thousand agents make the same mistake.
+	maxTold = 10
 )
 
 // errDone says that all is produced and answered.
@@ -164,8 +166,7 @@ func (a *agent) handle(msg any, now time.Time) error {
 		retry := min(max(time.Duration(m.RetryMS)*time.Millisecond, minDelay), maxRetry)
 		a.spool.postpone(m.Epoch, m.Ranges, now.Add(retry), func() { st.deferred.Add(1) })
 	case *wire.Reject:
-		if a.spool.reject(m.Epoch, m.Seq) {
-			st.rejected.Add(1)
+		if a.spool.reject(m.Epoch, m.Seq) && st.rejected.Add(1) <= maxTold {
 			a.fleet.deps.Log.Warn().Uint32("agent", a.id.Agent).Uint64("epoch", m.Epoch).Uint64("seq", m.Seq).Str("reason", m.Reason).Msg("frame rejected")
 		}
 	case *wire.RenewResponse:

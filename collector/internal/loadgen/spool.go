@@ -104,7 +104,7 @@ func (s *spool) gaps(n int) []telemetry.Gap {
 }
 
 // take gives up to n records that may be sent now, marked as on the way. again is when
-// the next deferred one may, if there is one. pace bounds how many are on the way.
+// the next deferred one may, if there is one. At most window are on the way.
 func (s *spool) take(now time.Time, n, window int) (out []*record, again time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

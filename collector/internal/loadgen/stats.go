@@ -79,37 +79,43 @@ func (h *histogram) latencies() Latencies {
 
 // stats is what the whole fleet does.
 type stats struct {
-	total                                                                        int
-	began, stopped, ended                                                        time.Time
-	ack, age, dial                                                               histogram
-	frames, rows, values, bytes                                                  atomic.Uint64 // made
-	sent, bundles, ackedFrames, ackedRows, ackedValues, ackedBytes, ackedLate    atomic.Uint64
-	deferred, rejected, renewed, connects, dialFails, lost, closed, drained, gap atomic.Uint64
-	live                                                                         atomic.Int64
+	total                 int
+	began, stopped, ended time.Time
+
+	ack, age, dial                             histogram
+	frames, rows, values, bytes                atomic.Uint64 // made
+	sent, bundles, ackedFrames, ackedRows      atomic.Uint64
+	deferred, rejected, renewed                atomic.Uint64
+	connects, dialFails, lost, closed, drained atomic.Uint64
+	live                                       atomic.Int64
+
+	// now is the acks of the last while; it is put into curve each curveEvery.
+	now atomic.Pointer[histogram]
 
 	mu     sync.Mutex
-	storms []Storm // guarded by mu
-	allUp  time.Time
-	inside bool // a storm goes on; guarded by mu
-	fails  map[string]uint64
-	peak   uint64 // connects in one second; guarded by mu
+	curve  []Latencies       // guarded by mu
+	storms []Storm           // guarded by mu
+	inside bool              // the last storm goes on; guarded by mu
+	allUp  time.Time         // when all were connected first; guarded by mu
+	fails  map[string]uint64 // how often, by reason; guarded by mu
+	peak   uint64            // connects in one second; guarded by mu
 }
 
-// Storm is a loss of at least half of the connections, and what followed.
+// Storm is a loss of connections, and what followed until all were back.
 type Storm struct {
 	LostAt      time.Time `json:"lost_at"`
 	Down        int       `json:"down"` // most that were without a connection
 	FirstBackAt time.Time `json:"first_back_at"`
 	AllBackAt   time.Time `json:"all_back_at"`
 	// Seconds from the loss, and from the first agent that was back.
-	AllBackS      float64 `json:"all_back_s"`
-	AfterFirstS   float64 `json:"all_back_after_first_s"`
-	BacklogGoneS  float64 `json:"backlog_gone_s"` // 0: it was not seen to be gone
-	backlogAtLoss bool
+	AllBackS     float64 `json:"all_back_s"`
+	AfterFirstS  float64 `json:"all_back_after_first_s"`
+	BacklogGoneS float64 `json:"backlog_gone_s"` // 0: it was not seen to be gone
 }
 
 func (s *stats) begin(agents int) {
 	s.total, s.began, s.fails = agents, time.Now(), map[string]uint64{}
+	s.now.Store(&histogram{})
 }
 func (s *stats) producingEnded() { s.stopped = time.Now() }
 func (s *stats) end()            { s.ended = time.Now() }
@@ -123,11 +129,10 @@ func (s *stats) made(r *record) {
 
 func (s *stats) acked(r *record, now time.Time) {
 	s.ack.add(now.Sub(r.sent))
+	s.now.Load().add(now.Sub(r.sent))
 	s.age.add(now.Sub(r.made))
 	s.ackedFrames.Add(1)
 	s.ackedRows.Add(r.rows.sum())
-	s.ackedValues.Add(uint64(r.values))
-	s.ackedBytes.Add(uint64(len(r.payload)))
 }
 
 func (s *stats) up(took time.Duration) {
@@ -176,8 +181,10 @@ func (s *stats) down(now time.Time, err error) {
 	}
 	down := s.total - live
 	if !s.inside {
-		s.storms = append(s.storms, Storm{LostAt: now})
-		s.inside = true
+		if len(s.storms) == maxStorms {
+			s.storms = s.storms[1:]
+		}
+		s.storms, s.inside = append(s.storms, Storm{LostAt: now}), true
 	}
 	st := &s.storms[len(s.storms)-1]
 	st.Down = max(st.Down, down)
@@ -190,6 +197,10 @@ func (s *stats) dialFailed(err error) {
 	s.note(err)
 }
 
+// maxStorms bounds the storms that are told: a fleet that loses single connections all
+// the time has many.
+const maxStorms = 32
+
 // maxReasons bounds the reasons that are told.
 const maxReasons = 32
 
@@ -197,15 +208,14 @@ const maxReasons = 32
 func (s *stats) note(err error) {
 	var d *link.DialError
 	var c *link.ClosedError
+	var l *link.LostError
 	reason := err.Error()
 	switch {
 	case errors.As(err, &d):
 		reason = "dial: " + d.Kind
 	case errors.As(err, &c):
 		reason = "closed: " + c.Code
-	case errors.As(err, new(*link.LostError)):
-		var l *link.LostError
-		errors.As(err, &l)
+	case errors.As(err, &l):
 		reason = "lost: " + l.Reason
 	}
 	if _, ok := s.fails[reason]; ok || len(s.fails) < maxReasons {
@@ -226,6 +236,9 @@ func (f *Fleet) observe(ctx context.Context, w *watcher) {
 			return
 		}
 		w.tick(time.Since(f.stats.began), f.cfg.Duration)
+		if n%curveEvery == 0 {
+			f.stats.bend()
+		}
 		c := f.stats.connects.Load()
 		f.stats.watchStorm(f.backlog(), c-before)
 		before = c
@@ -242,7 +255,22 @@ func (f *Fleet) observe(ctx context.Context, w *watcher) {
 	}
 }
 
-const tickSlack = 100 * time.Millisecond
+const (
+	tickSlack = 100 * time.Millisecond
+	// curveEvery and maxCurve: a point each 30 s, at most a week of them.
+	curveEvery = 30
+	maxCurve   = 7 * 24 * 3600 / curveEvery
+)
+
+// bend ends a part of the curve of acks.
+func (s *stats) bend() {
+	l := s.now.Swap(&histogram{}).latencies()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.curve) < maxCurve {
+		s.curve = append(s.curve, l)
+	}
+}
 
 func (s *stats) everUp() bool {
 	s.mu.Lock()
