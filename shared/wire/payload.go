@@ -30,13 +30,15 @@ const (
 // than MaxText are cut. More rows or attempts than the limits allow give a
 // *TooLargeError; split the set.
 func EncodePayload(set *telemetry.Set) ([]byte, error) {
-	set = clipSet(set)
 	if err := checkCounts(set); err != nil {
 		return nil, err
 	}
 	c := coders.Get().(*coder)
 	defer c.release()
 	noise, columns, err := c.encode(set)
+	if err == nil && c.texts.unfit { // seldom, so that it pays to look only here
+		noise, columns, err = c.encode(clipSet(set))
+	}
 	if err != nil {
 		return nil, err
 	}

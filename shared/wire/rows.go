@@ -14,7 +14,7 @@ func (c *coder) targets(t *table, rows []telemetry.Target) {
 	integer(t, rows, func(r *R) *uint32 { return &r.IntervalMS })
 	itemID(t, rows, func(a, b *R) bool { return false },
 		func(r *R) telemetry.ItemID {
-			return telemetry.MakeItemID("target", string(r.Method), r.Address, r.Name)
+			return deriveID("target", string(r.Method), r.Address, r.Name)
 		}, func(r *R) *telemetry.ItemID { return &r.ID })
 }
 
@@ -56,7 +56,7 @@ func (c *coder) trunks(t *table, rows []telemetry.Trunk) {
 	type R = telemetry.Trunk
 	key(t, &c.texts, rows, func(r *R) *string { return &r.Number })
 	itemID(t, rows, func(a, b *R) bool { return a.Number == b.Number },
-		func(r *R) telemetry.ItemID { return telemetry.MakeItemID("trunk", r.Number) },
+		func(r *R) telemetry.ItemID { return deriveID("trunk", r.Number) },
 		func(r *R) *telemetry.ItemID { return &r.ID })
 	instant(t, rows, c.near, func(r *R) *telemetry.UnixMS { return &r.Observed })
 	text(t, &c.texts, rows, true, func(r *R) *string { return &r.Name })
@@ -78,7 +78,7 @@ func (c *coder) sbcs(t *table, rows []telemetry.SBC) {
 	type R = telemetry.SBC
 	key(t, &c.texts, rows, func(r *R) *string { return &r.Name })
 	itemID(t, rows, func(a, b *R) bool { return a.Name == b.Name },
-		func(r *R) telemetry.ItemID { return telemetry.MakeItemID("sbc", r.Name) },
+		func(r *R) telemetry.ItemID { return deriveID("sbc", r.Name) },
 		func(r *R) *telemetry.ItemID { return &r.ID })
 	instant(t, rows, c.near, func(r *R) *telemetry.UnixMS { return &r.Observed })
 	truth(t, rows, true, func(r *R) *bool { return &r.Connected })
@@ -94,7 +94,7 @@ func (c *coder) services(t *table, rows []telemetry.Service) {
 	type R = telemetry.Service
 	key(t, &c.texts, rows, func(r *R) *string { return &r.Name })
 	itemID(t, rows, func(a, b *R) bool { return a.Name == b.Name },
-		func(r *R) telemetry.ItemID { return telemetry.MakeItemID("service", r.Name) },
+		func(r *R) telemetry.ItemID { return deriveID("service", r.Name) },
 		func(r *R) *telemetry.ItemID { return &r.ID })
 	instant(t, rows, c.near, func(r *R) *telemetry.UnixMS { return &r.Observed })
 	text(t, &c.texts, rows, true, func(r *R) *string { return &r.Title })

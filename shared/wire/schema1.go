@@ -26,6 +26,7 @@ type body struct {
 
 // encode1 encodes a set that is within the limits as a payload of schema 1.
 func encode1(set *telemetry.Set) ([]byte, error) {
+	set = clipSet(set)
 	b := body{
 		PBXStatuses: set.PBXStatuses, Trunks: set.Trunks, SBCs: set.SBCs,
 		Services: set.Services, Extensions: set.Extensions, Backups: set.Backups, Licences: set.Licences,

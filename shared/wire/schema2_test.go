@@ -355,6 +355,14 @@ func TestHostileAllocation(t *testing.T) {
 	}
 }
 
+func TestDeriveID(t *testing.T) {
+	for _, parts := range [][]string{{"a"}, {"trunk", "10000"}, {"target", "icmp", "", "Träger"}} {
+		if got, want := deriveID(parts[0], parts[1:]...), telemetry.MakeItemID(parts...); got != want {
+			t.Errorf("%q: got %x, want %x", parts, got, want)
+		}
+	}
+}
+
 func TestBits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		values := rapid.SliceOf(rapid.OneOf(rapid.Uint64(), rapid.Uint64Range(0, 300), rapid.Just(uint64(math.MaxUint64)))).Draw(t, "values")

@@ -14,6 +14,7 @@ type texts struct {
 	all   []string
 	index map[string]int // when encoding
 	used  int            // of all, when decoding
+	unfit bool           // one of them is too long or not UTF-8
 	path  path
 }
 
@@ -21,7 +22,7 @@ func (x *texts) reset() {
 	clear(x.all)
 	x.all = x.all[:0]
 	clear(x.index)
-	x.used = 0
+	x.used, x.unfit = 0, false
 }
 
 // A text is written as 0 when it is the one expected, 1 when it is new, else 2 and
@@ -33,6 +34,7 @@ func (x *texts) code(s string) uint64 {
 	}
 	x.index[s] = len(x.all)
 	x.all = append(x.all, s)
+	x.unfit = x.unfit || len(s) > MaxText || !utf8.ValidString(s)
 	return 1
 }
 
@@ -216,6 +218,28 @@ func itemID[T any](t *table, rows []T, same func(a, b *T) bool, derive func(*T) 
 	if t.encoding {
 		t.emit(0)
 	}
+}
+
+// deriveID is telemetry.MakeItemID without its allocations; a test compares them.
+func deriveID(kind string, parts ...string) telemetry.ItemID {
+	h := fnv1a(fnvOffset, kind)
+	for _, p := range parts {
+		h = fnv1a(h, p)
+	}
+	return telemetry.ItemID(h)
+}
+
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+// fnv1a goes on with a part and the zero byte behind it.
+func fnv1a(h uint64, part string) uint64 {
+	for i := range len(part) {
+		h = (h ^ uint64(part[i])) * fnvPrime
+	}
+	return h * fnvPrime
 }
 
 // append writes the table: how many, all lengths, all bytes.
