@@ -42,7 +42,7 @@ func TestCorruptions(t *testing.T) {
 		if r.IntN(2) == 0 {
 			from = crashed
 		}
-		dir, err := os.MkdirTemp("", "spool-corrupt")
+		dir, err := os.MkdirTemp(scratch(), "spool-corrupt")
 		if err != nil {
 			t.Fatal(err)
 		}

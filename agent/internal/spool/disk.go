@@ -84,6 +84,64 @@ func (s *Spool) checkDisk() {
 	s.recover()
 }
 
+const (
+	// retryReclaim is the time between two compactions for want of space.
+	retryReclaim = 10 * time.Minute
+	// reclaimWorth is what must be there to be won.
+	reclaimWorth = 16 << 20
+)
+
+// reclaim frees what deleted records still take. Badger does so when it writes; while
+// appends are stopped for want of space it does not write, and would never give back the
+// space that the appends wait for.
+func (s *Spool) reclaim() {
+	free, appends, floor := s.space()
+	if !s.degraded || s.db == nil || free >= appends+appends/16 || free < floor {
+		return
+	}
+	now := s.deps.Now()
+	if !s.reclaimAt.IsZero() && now.Sub(s.reclaimAt).Abs() < retryReclaim {
+		return
+	}
+	dir := s.cfg.path(dbName)
+	if dirSize(dir) < 2*(s.idx.bytes-s.idx.memBytes)+reclaimWorth {
+		return
+	}
+	s.reclaimAt = now
+	// Closing writes the deletions to a table, without which there is nothing to compact.
+	err := s.db.close()
+	s.db = nil
+	if err == nil {
+		s.db, err = openStore(dir, s.deps.Log)
+	}
+	if err == nil {
+		err = s.db.compact()
+	}
+	after, _, _ := s.space()
+	s.deps.Log.Info().Err(err).Dur("dur_ms", s.deps.Now().Sub(now)).
+		Msgf("spool compacted for want of space: %d MB free, %d MB before", after>>20, free>>20)
+	if s.db == nil {
+		s.loseDB()
+		s.retryAt = now.Add(retryOpen)
+	}
+}
+
+// loseDB makes the spool one whose database is not open: what it holds is a promise again.
+func (s *Spool) loseDB() {
+	memory := index{}
+	s.idx.each(0, func(e entry) bool {
+		if e.state == inMemory {
+			memory.add(e)
+		}
+		return true
+	})
+	s.idx = memory
+	if p, err := readSentinel(s.cfg.path(sentinelName)); err == nil && p != nil {
+		p.Memory = nil // those are here
+		s.promised = p
+	}
+}
+
 // degrade goes on in memory.
 func (s *Spool) degrade(why string) {
 	s.retryAt = s.deps.Now().Add(retryDisk)

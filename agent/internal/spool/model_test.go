@@ -54,11 +54,11 @@ type model struct {
 }
 
 func newModel(t testing.TB) *model {
-	dir, err := os.MkdirTemp("", "spool-model")
+	dir, err := os.MkdirTemp(scratch(), "spool-model")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &model{t: t, cfg: Config{Dir: dir, MaxRecords: 80}, now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), free: 100 << 30,
+	m := &model{t: t, cfg: Config{Dir: dir, MaxRecords: 80, NoBallast: true}, now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), free: 100 << 30,
 		maybe: map[recordID]string{}, keys: t.TempDir(), given: map[recordID]string{}, acked: map[recordID]bool{},
 		gone: map[recordID]bool{}, carried: map[recordID][]telemetry.Gap{}}
 	m.open()

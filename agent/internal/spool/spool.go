@@ -169,6 +169,7 @@ type Spool struct {
 	events      []Event
 	damageAt    time.Time // of the last event of damage
 	ballastGone bool      // thrown off, and not made again yet
+	reclaimAt   time.Time // when the database was last compacted for want of space
 	ballastAt   time.Time // when the ballast was last looked after
 	statusAt    time.Time
 	lastStat    Status

@@ -97,9 +97,10 @@ func (s *Spool) tend() bool {
 	if s.closed {
 		return false
 	}
-	s.checkDisk()
 	s.expire()
 	s.bury()
+	s.reclaim()
+	s.checkDisk()
 	s.tendBallast()
 	if s.sentinel != nil && s.sentinel.lazy > 0 {
 		s.saveSentinel()

@@ -138,6 +138,12 @@ func (s *store) close() (err error) {
 	return s.db.Close()
 }
 
+// compact brings the tables of all levels together, without what was deleted.
+func (s *store) compact() (err error) {
+	defer caught("compact", &err)
+	return s.db.Flatten(1)
+}
+
 // write makes all changes or none, and returns when they are on disk.
 func (s *store) write(ws []write) (err error) {
 	defer caught("write", &err)
