@@ -57,7 +57,7 @@ test-fast: ## tests without real peers, engine and browser
 	@scripts/test.sh fast
 
 .PHONY: bench
-bench: engine ## benchmarks: prints a table and writes build/bench.json
+bench: build engine ## benchmarks and figures of the programs: prints tables, writes build/bench.json
 	@scripts/bench.sh
 
 .PHONY: soak

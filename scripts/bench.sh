@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Runs the benchmarks of the hot paths, prints a table and writes build/bench.json.
-#   SIDETONE_BENCH  which benchmarks, a regular expression (.)
+# Runs the benchmarks of the hot paths and measures the built programs, prints tables and
+# writes build/bench.json.
+#   SIDETONE_BENCH           which benchmarks, a regular expression (.)
+#   SIDETONE_BENCH_PROGRAMS  0 leaves the programs out (they take about five minutes)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p build
@@ -20,7 +22,7 @@ awk '
 		for (i = 3; i < NF; i += 2) printf ",\"%s\":%s", $(i + 1), $i
 		printf "}"
 	}
-	END { print "\n]" }' "$raw" >build/bench.json
+	END { print "\n]" }' "$raw" >build/bench-go.json
 awk '
 	/^pkg:/ { pkg = $2; sub(/^sidetone\//, "", pkg) }
 	/^Benchmark/ {
@@ -29,4 +31,14 @@ awk '
 		for (i = 3; i < NF; i += 2) printf " %14s %-12s", $i, $(i + 1)
 		print ""
 	}' "$raw"
+programs=null
+if [ "${SIDETONE_BENCH_PROGRAMS:-1}" != 0 ]; then
+	echo
+	echo "measuring the programs …"
+	scripts/bench-programs.sh build/bench-programs.json
+	programs=$(cat build/bench-programs.json)
+fi
+printf '{"benchmarks": %s,\n"programs": %s}\n' "$(cat build/bench-go.json)" "$programs" >build/bench.json
+echo
+node scripts/bench-table.mjs build/bench.json
 echo "written: build/bench.json"
