@@ -103,6 +103,11 @@ func readable(p []byte) (*telemetry.Set, int) {
 	if err != nil {
 		return nil, len(p)
 	}
+	// Made again, a payload has the length that it had. Only an odd one, near the limit
+	// or of another writer, must be tried.
+	if n, ok := uncompressedLen(p); ok && n < MaxPayload/4 {
+		return set, n
+	}
 	c := coders.Get().(*coder)
 	defer c.release()
 	noise, columns, err := c.encode(set)

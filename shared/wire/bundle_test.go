@@ -68,6 +68,9 @@ func sameFrames(t testing.TB, got, want []Frame) {
 			t.Errorf("frame %d: wrong checksum", i)
 		}
 		gs, gerr := DecodePayload(g.Payload)
+		if rows, err := g.Rows(); !reflect.DeepEqual(rows, gs) || (err == nil) != (gerr == nil) {
+			t.Errorf("frame %d: its rows are %+v, %v", i, rows, err)
+		}
 		ws, werr := DecodePayload(w.Payload)
 		if !reflect.DeepEqual(gs, ws) || (gerr == nil) != (werr == nil) {
 			t.Errorf("frame %d: got %+v, %v; want %+v, %v", i, gs, gerr, ws, werr)

@@ -59,20 +59,32 @@ func deflate(e *zstd.Encoder, dst, raw []byte) []byte {
 // inflate decompresses what deflate appended, which must say itself how long it is: no more
 // than that is allocated.
 func inflate(data []byte, most int) ([]byte, error) {
+	size, err := inflatedLen(data)
+	if err != nil {
+		return nil, err
+	}
+	if size > most {
+		return nil, fmt.Errorf("decompress: %d bytes, limit %d", size, most)
+	}
 	data = append(append(make([]byte, 0, len(magicBytes)+len(data)), magicBytes...), data...)
-	var h zstd.Header
-	if err := h.Decode(data); err != nil {
-		return nil, fmt.Errorf("decompress: %w", err)
-	}
-	if !h.HasFCS || h.FrameContentSize > uint64(most) {
-		return nil, fmt.Errorf("decompress: length unknown or over %d", most)
-	}
-	raw, err := decompressor().DecodeAll(data, make([]byte, 0, h.FrameContentSize))
+	raw, err := decompressor().DecodeAll(data, make([]byte, 0, size))
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
-	if uint64(len(raw)) != h.FrameContentSize {
-		return nil, fmt.Errorf("decompress: %d bytes instead of %d", len(raw), h.FrameContentSize)
+	if len(raw) != size {
+		return nil, fmt.Errorf("decompress: %d bytes instead of %d", len(raw), size)
 	}
 	return raw, nil
+}
+
+// inflatedLen is what the frame's header says.
+func inflatedLen(data []byte) (int, error) {
+	var h zstd.Header
+	if err := h.Decode(append(append(make([]byte, 0, 32), magicBytes...), data[:min(len(data), zstd.HeaderMaxSize)]...)); err != nil {
+		return 0, fmt.Errorf("decompress: %w", err)
+	}
+	if !h.HasFCS || h.FrameContentSize > MaxDecoded {
+		return 0, fmt.Errorf("decompress: length unknown or over %d", MaxDecoded)
+	}
+	return int(h.FrameContentSize), nil
 }

@@ -93,11 +93,12 @@ func part(frames []Frame, own []int, noise, raw []byte) error {
 		if err != nil {
 			return err
 		}
+		set.Targets = c.list // with those that windows have and the share does not list
 		p := stored2(noise, columns)
 		if total += len(p); len(p) > MaxPayload || total > MaxDecoded {
 			return errors.New("payloads are too long")
 		}
-		frames[i].Payload = p
+		frames[i].Payload, frames[i].rows = p, set
 	}
 	if n := all.Len(); n > 0 {
 		return fmt.Errorf("%d rows too many", n)

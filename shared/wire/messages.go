@@ -1,4 +1,13 @@
+// Package wire defines what the agent and the collector say to each other: the
+// messages of a connection, the frame that carries a payload, the payload's
+// encoding, and the limits of each. It encodes and decodes and does nothing else.
+//
+// The wire only grows: field numbers are never reused, readers ignore what they do not
+// know, writers send only what the peer's capability allows. DESIGN.md has the forms
+// of messages, payloads and bundles, and what they cost.
 package wire
+
+import "sidetone/shared/telemetry"
 
 // ALPN names of the two conversations that an agents' address accepts.
 const (
@@ -32,6 +41,8 @@ type Frame struct {
 	// CRC is CRC-32C of Payload.
 	CRC     uint32 `cbor:"5,keyasint"`
 	Payload []byte `cbor:"6,keyasint"`
+
+	rows *telemetry.Set // of Payload, when they are known
 }
 
 // Hello opens a connection; the agent sends it first.

@@ -92,6 +92,19 @@ func unpack(p []byte, most int) (noise, columns []byte, err error) {
 	return nil, nil, fmt.Errorf("compressed in the unknown way %d", form)
 }
 
+// uncompressedLen is the length of a sound payload of schema 2 without compression.
+func uncompressedLen(p []byte) (int, bool) {
+	if p[0] != 2 {
+		return 0, false
+	}
+	noise, n := binary.Uvarint(p[2:])
+	if p[1] == formRaw || n <= 0 {
+		return len(p), n > 0
+	}
+	size, err := inflatedLen(p[2+n+int(noise):])
+	return maxHead2 + int(noise) + size, err == nil
+}
+
 // stored2 is a payload of schema 2 that is not compressed.
 func stored2(noise, columns []byte) []byte {
 	out := append(make([]byte, 0, maxHead2+len(noise)+len(columns)), 2, formRaw)
@@ -155,6 +168,15 @@ func decode2(p []byte) (*telemetry.Set, error) {
 	c := coders.Get().(*coder)
 	defer c.release()
 	return c.decode(noise, columns)
+}
+
+// Rows decodes the frame's payload, see DecodePayload. A frame out of a bundle has its
+// rows already.
+func (m *Frame) Rows() (*telemetry.Set, error) {
+	if m.rows != nil {
+		return m.rows, nil
+	}
+	return DecodePayload(m.Payload)
 }
 
 // PayloadFor gives a payload that a peer of this capability can read: p itself, or the
