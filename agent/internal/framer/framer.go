@@ -53,7 +53,7 @@ const (
 	DefaultLive       = 2 * time.Second
 	DefaultUrgent     = 100 * time.Millisecond
 	DefaultMaxRows    = 2000
-	DefaultMaxBytes   = 240 << 10
+	DefaultMaxBytes   = 120 << 10
 	DefaultMaxPending = 20_000
 )
 

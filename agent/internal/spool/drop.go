@@ -7,11 +7,11 @@ import (
 	"sidetone/shared/wire"
 )
 
-// Badger takes about 3,200 changes in one transaction with our memtable. perTxn bounds
+// Badger takes about 1,600 changes in one transaction with our memtable. perTxn bounds
 // the records dropped at a time so that their deletions and gaps fit into one.
 const (
-	changesPerTxn = 2500
-	perTxn        = 500
+	changesPerTxn = 1200
+	perTxn        = 250
 )
 
 // saneCreated is a time before which a "created" only says that the clock was wrong;

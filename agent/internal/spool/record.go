@@ -24,8 +24,8 @@ const (
 	sealedFormat = 2 // see seal
 	headerSize   = 18
 	// MaxPayload bounds a payload. A Badger transaction may hold 15 % of a memtable,
-	// 307 KB with our 2 MB, and a record is written in one.
-	MaxPayload = 256 << 10
+	// 157 KB with our 1 MB, and a record is written in one.
+	MaxPayload = 128 << 10
 	// overhead is what a record costs on disk besides its value: keys, index, blocks.
 	overhead = 128
 )

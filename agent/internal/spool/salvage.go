@@ -16,7 +16,7 @@ const (
 	// stays in quarantine, for `spool salvage`.
 	rescueTime = 2500 * time.Millisecond
 	// A transaction of Badger's takes 15 % of a memtable.
-	perPutBytes   = 200 << 10
+	perPutBytes   = 100 << 10
 	perPutRecords = 200
 	// salvagedName marks a quarantined database of which everything readable was taken.
 	salvagedName = "salvaged"
@@ -147,6 +147,9 @@ func (t *taker) room(size int) bool {
 func (t *taker) put(id recordKey, r *Record, value []byte) {
 	e := entryOf(r)
 	e.size = uint32(len(value) + overhead)
+	if t.bytes+len(value) > perPutBytes {
+		t.flush()
+	}
 	t.batch = append(t.batch,
 		write{key(prefixRecord, id.epoch, id.seq), append([]byte(nil), value...)},
 		write{key(prefixIndex, id.epoch, id.seq), indexValue(e)})
@@ -158,7 +161,7 @@ func (t *taker) put(id recordKey, r *Record, value []byte) {
 	} else {
 		t.epochs[i].From = min(t.epochs[i].From, id.seq)
 	}
-	if t.bytes >= perPutBytes || len(t.batch) >= 2*perPutRecords {
+	if len(t.batch) >= 2*perPutRecords {
 		t.flush()
 	}
 }

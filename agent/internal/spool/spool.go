@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -220,6 +221,9 @@ func Open(cfg Config, deps Deps) (*Spool, error) {
 
 func takeLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, syscall.EROFS) {
+		f, err = os.Open(path) // a disk that turned read-only: we go on in memory
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ var errNotFound = errors.New("no such key")
 // defaults want hundreds. Values stay inside the tables (ValueThreshold is above any
 // value), so the value log is empty and needs no garbage collection.
 func smallProfile(dir string, log zerolog.Logger) badger.Options {
-	const memtable = 2 << 20
+	const memtable = 1 << 20
 	o := badger.DefaultOptions(dir)
 	o.Logger = badgerLog{log}
 	o.SyncWrites = !flushesLog
