@@ -97,6 +97,9 @@ func SpoolConfig(c *config.Config, stateDir string) spool.Config {
 	if sc.Dir == "" {
 		sc.Dir = filepath.Join(stateDir, "spool")
 	}
+	if sc.KeyFile == "" { // not beside a spool that lies elsewhere
+		sc.KeyFile = filepath.Join(stateDir, spool.KeyFileName)
+	}
 	return sc
 }
 
