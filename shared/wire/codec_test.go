@@ -168,6 +168,35 @@ func TestDecodeMessageRefuses(t *testing.T) {
 	}
 }
 
+// TestNewerPeer: fields and types of messages that came later do no harm.
+func TestNewerPeer(t *testing.T) {
+	for _, m := range messages(t) {
+		b, err := AppendMessage(nil, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		typ, body := split(t, b)
+		if body[0]&0xe0 != 0xa0 || body[0]&0x1f > 22 {
+			t.Fatalf("message %d begins with %x", typ, body[0])
+		}
+		later := append([]byte{body[0] + 1}, body[1:]...)
+		later = append(later, 0x18, 200, 0x82, 0x01, 0x61, 'x') // 200: [1, "x"]
+		got, err := DecodeMessage(typ, later)
+		if err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("message %d with a field more: %+v, %v", typ, got, err)
+		}
+	}
+	// A type that is not known here is told apart from what ends the conversation.
+	typ, n, err := ParseHeader([HeaderLen]byte{0, 0, 0, 2, 200})
+	if err != nil || n != 1 {
+		t.Fatalf("header of a newer type: %v", err)
+	}
+	var mal *MalformedError
+	if _, err := DecodeMessage(typ, []byte{0xa0}); !errors.As(err, &mal) || mal.Fatal {
+		t.Errorf("err = %v; want a MalformedError that is not fatal", err)
+	}
+}
+
 func TestAppendMessageLimits(t *testing.T) {
 	h := &Hello{Hostname: strings.Repeat("é", MaxText), Version: "a\xffb"}
 	b, err := AppendMessage(nil, h)

@@ -367,6 +367,12 @@ func FuzzDecodePayload(f *testing.F) {
 	}
 	f.Add(p)
 	f.Add([]byte{Schema})
+	for _, name := range []string{"payload-1.bin", "payload-2.bin"} {
+		if p, err = os.ReadFile(filepath.Join("testdata", name)); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(p)
+	}
 	f.Fuzz(func(t *testing.T, p []byte) { decodeAgain(t, p) })
 }
 

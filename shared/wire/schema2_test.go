@@ -355,6 +355,19 @@ func TestHostileAllocation(t *testing.T) {
 	}
 }
 
+// TestFormatBounds: what the format bounds and no error tells.
+func TestFormatBounds(t *testing.T) {
+	c := coders.Get().(*coder)
+	defer c.release()
+	write(c, kindPBXStatuses, make([]telemetry.PBXStatus, 1), c.statuses) // the widest table
+	if c.table.number > 64 {
+		t.Errorf("%d columns; the mask has 64 bits", c.table.number)
+	}
+	if len(dictionary1) > 32<<10 {
+		t.Errorf("dictionary of %d bytes", len(dictionary1))
+	}
+}
+
 func TestDeriveID(t *testing.T) {
 	for _, parts := range [][]string{{"a"}, {"trunk", "10000"}, {"target", "icmp", "", "Träger"}} {
 		if got, want := deriveID(parts[0], parts[1:]...), telemetry.MakeItemID(parts...); got != want {
