@@ -278,7 +278,7 @@ type AgentHealth struct {
 
 // LinkEvent is a change of the agent's link to the collector.
 type LinkEvent struct {
-	Observed  UnixMS `cbor:"1,keyasint"`
+	Observed UnixMS `cbor:"1,keyasint"`
 	// Event is "up", "down", "refused" (no way to the collector), "moved" (to another
 	// transport without a break), "paused" and "resumed" (the backlog, for the sake of
 	// the line).

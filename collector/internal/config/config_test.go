@@ -143,7 +143,7 @@ func TestWholeFile(t *testing.T) {
 				From: "sidetone@example.com", To: []string{"noc@example.com"}, MinSeverity: "warning"},
 			{Name: "hook", Kind: "webhook", URL: "https://example.com/hook", Secret: "0123456789abcdef", Tenant: "Example"},
 		},
-		Limits: Limits{EnrolsPerMinute: 600, ConnsPerAddress: 6000, ConnsPerTenant: 5000, AgentBytesPerSec: 1_000_000, AgentFramesPerSec: 100},
+		Limits:    Limits{EnrolsPerMinute: 600, ConnsPerAddress: 6000, ConnsPerTenant: 5000, AgentBytesPerSec: 1_000_000, AgentFramesPerSec: 100},
 		Retention: telemetrydb.Retention{RawDays: 14, MinuteDays: 100, HourDays: 800, ChangeDays: 500, IncidentDays: 700, DeadLetterDays: 60, LedgerDays: 60},
 		Tenants:   []Tenant{{Name: "Example", Retention: telemetrydb.Retention{RawDays: 7}}},
 	}

@@ -219,7 +219,7 @@ func (s *session) frame(f *wire.Frame) {
 		s.strike(fmt.Errorf("frame %d/%d: wrong checksum", f.Epoch, f.Seq))
 		return
 	}
-	rows, err := wire.DecodePayload(f.Payload)
+	rows, err := f.Rows()
 	var newer *wire.SchemaError
 	if errors.As(err, &newer) {
 		c.newerSchema.Add(1)
