@@ -654,6 +654,36 @@ TTL toDate(start) + INTERVAL 396 DAY
 SETTINGS replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800, fsync_after_insert = 1, fsync_part_directory = 1
 COMMENT 'An hour of one PBX.';
 
+ALTER TABLE sidetone.probe_window_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.pbx_status_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.trunk_state_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.sbc_state_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.service_state_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.extension_summary_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.backup_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.licence_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.event_log_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.state_change_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.agent_health_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.link_event_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.gap_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.item_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
+ALTER TABLE sidetone.frame_raw_local ON CLUSTER '{cluster}' MODIFY SETTING merge_selector_base = 15;
+
 CREATE TABLE IF NOT EXISTS sidetone.schema_migration ON CLUSTER '{cluster}' AS sidetone.schema_migration_local
 ENGINE = Distributed('{cluster}', sidetone, schema_migration_local, cityHash64(version));
 
@@ -1170,4 +1200,5 @@ INSERT INTO sidetone.schema_migration (version, name, checksum) VALUES
     (2, '0002_views.sql', '29a6b7ea4a9bbe50cf0ec107002bd23b70056f4653b6c9eaceab3bb30fedb61f'),
     (3, '0003_delivery.sql', '4be0a3cc75333c1e71fb33a7e58b583abc5ff80793ab5a3973c3ee772aa69786'),
     (4, '0004_gap_ledger.sql', 'df9f51e9d5d3450f2bac0d86264e37a2d7d0ab9be6547d00a158470403f6f2be'),
-    (5, '0005_rollups.sql', 'f6ff995d10748f4dcf646879e2f6305284a23d9438e70d53750fdf853c5f92da');
+    (5, '0005_rollups.sql', 'f6ff995d10748f4dcf646879e2f6305284a23d9438e70d53750fdf853c5f92da'),
+    (6, '0006_merges.sql', '5781c51a804375eb7a9b8d3063f28fadf394daa1711ebefbc496d3587dbbaa93');
