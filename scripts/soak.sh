@@ -12,3 +12,5 @@ echo "== storage: kills, lost replies, overflown windows"
 go test -count=1 -timeout 30m sidetone/collector/internal/batch sidetone/collector/internal/telemetrydb
 echo "== the programs"
 (cd collector && go test -tags e2e -timeout 120m -parallel 3 -count=1 -v -run "${SIDETONE_SOAK_E2E:-Kills|Engine|Damaged|DiskFull|Firewalls|Starved}" ./e2e)
+echo "== a thousand agents"
+scripts/soak-load.sh
