@@ -41,27 +41,42 @@ step "web pages: build, types, tests"
 make --no-print-directory web
 (cd collector/web/app && npm run --silent check && npm test --silent)
 
-step "format, vet, static checks"
-scripts/check.sh
-
 step "Go tests, race detector on"
-go test -race -vet=off -timeout 12m work # check.sh has vetted
+go test -race -vet=off -timeout 12m work # check.sh vets
 
-step "modules by themselves (workspace off)"
-for m in shared agent collector; do (cd $m && GOWORK=off CGO_ENABLED=0 go build -trimpath ./...); done
-
-step "cross-builds of the agent"
-for target in windows/amd64 linux/arm64; do
-	GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go build -trimpath -o /dev/null ./agent/cmd/sidetone-agent
-	echo "  $target ok"
-done
+# The rest compiles a lot and waits for nothing, the end-to-end tests mostly wait: on two
+# cores they go together, the compiling at the lowest priority.
+rest() {
+	step "format, vet, static checks"
+	scripts/check.sh
+	step "modules by themselves (workspace off)"
+	local m target
+	for m in shared agent collector; do (cd $m && GOWORK=off CGO_ENABLED=0 go build -trimpath ./...); done
+	step "cross-builds of the agent"
+	for target in windows/amd64 linux/arm64; do
+		GOOS=${target%/*} GOARCH=${target#*/} CGO_ENABLED=0 go build -trimpath -o /dev/null ./agent/cmd/sidetone-agent
+		echo "  $target ok"
+	done
+}
 
 if [ "$mode" = all ]; then
 	step "programs and packages"
 	make --no-print-directory build
 	scripts/packages.sh
+	(
+		renice -n 19 "$BASHPID" >/dev/null
+		rest
+	) >artifacts/checks.log 2>&1 &
+	checks=$!
+	trap 'kill "$checks" 2>/dev/null || true' EXIT
 	step "end to end"
 	# They mostly wait, so more of them run at once than there are cores.
-	(cd collector && go test -tags e2e -vet=off -timeout 15m -parallel 4 -count=1 -v ./e2e)
+	(cd collector && go test -tags e2e -vet=off -timeout 15m -parallel 4 -count=1 -v ./e2e) || failed=1
+	wait "$checks" || failed=1
+	trap - EXIT
+	cat artifacts/checks.log
+else
+	rest
 fi
+[ -z "${failed:-}" ] || { echo "sidetone: tests failed, see above" >&2; exit 1; }
 step "done"
