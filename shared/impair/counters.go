@@ -30,7 +30,7 @@ const (
 	DropReject                  // Reject while it was under way
 	DropTooLarge                // larger than the proxy's buffers
 	DropMemory                  // the proxy held as much as it may
-	DropFlows                   // as many flows, or connections, as the proxy may have
+	DropFlows                   // as many flows, or connections, as there may be, or no socket for another
 	DropSend                    // the socket did not take it, or nobody listens at the far end
 	DropClosed                  // under way when the proxy closed
 	DropCut                     // Profile.CutAfter, or Cut: a TCP connection was reset

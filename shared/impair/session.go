@@ -40,6 +40,18 @@ func (s *session) run() {
 		delete(t.sessions, s)
 		t.mu.Unlock()
 	}()
+	for { // the far end is not to hear of a call that vanishes
+		profile, changed := t.lanes[Up].profile()
+		if !profile.Blackhole {
+			break
+		}
+		select {
+		case <-changed:
+		case <-s.ctx.Done():
+			abort(s.near)
+			return
+		}
+	}
 	dial := net.Dialer{Timeout: tcpDialTime}
 	c, err := dial.DialContext(s.ctx, "tcp", t.cfg.To)
 	if err != nil {

@@ -198,6 +198,15 @@ func TestTCPBlackhole(t *testing.T) {
 	if p.Counters(Up).SentBytes != 0 {
 		t.Fatal("a black hole passed something on")
 	}
+	late, err := net.Dial("tcp", p.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	eventually(t, "second call", func() bool { return p.Conns() == 2 })
+	if len(conns) != 0 {
+		t.Error("the far end heard of a call through a black hole")
+	}
 	if err := p.SetProfile(Up, Profile{}); err != nil {
 		t.Fatal(err)
 	}
@@ -205,6 +214,7 @@ func TestTCPBlackhole(t *testing.T) {
 	if _, err := io.ReadFull(far, b); err != nil || string(b) != "hello" {
 		t.Errorf("after the black hole: %q, %v", b, err)
 	}
+	_ = (<-conns).Close() // the second call
 }
 
 func TestTCPCutAfter(t *testing.T) {

@@ -196,7 +196,7 @@ func (u *UDP) listen(l *net.UDPConn) {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case err != nil && n < len(buf): // some systems report what an earlier packet met
+		case err != nil && (n < len(buf) || !from.IsValid()): // some systems report what an earlier packet met
 			calm.after(err, u.stop)
 			continue
 		}
