@@ -71,7 +71,7 @@ if [ "$mode" = all ]; then
 	trap 'kill "$checks" 2>/dev/null || true' EXIT
 	step "end to end"
 	# They mostly wait, so more of them run at once than there are cores.
-	(cd collector && go test -tags e2e -vet=off -timeout 15m -parallel 4 -count=1 -v ./e2e) || failed=1
+	(cd collector && go test -tags e2e -vet=off -timeout 15m -parallel 6 -count=1 -v ./e2e) || failed=1
 	wait "$checks" || failed=1
 	trap - EXIT
 	cat artifacts/checks.log

@@ -236,9 +236,9 @@ func browse(t *testing.T, d *demo) {
 	if trunks == 0 || canvases == 0 {
 		t.Errorf("the site page shows %d trunks and %d charts", trunks, canvases)
 	}
-	if n := number(`document.querySelectorAll('[data-testid=delivery] .verdict').length`); n != 1 {
-		t.Errorf("%d verdicts on what was delivered", n)
-	}
+	eventually(t, 30*time.Second, "a verdict on what was delivered", func() bool {
+		return number(`document.querySelectorAll('[data-testid=delivery] .verdict').length`) == 1
+	})
 	before := points()
 	eventually(t, 40*time.Second, "the chart grows by itself", func() bool { return points() > before })
 	shoot(t, ctx, "site.png")
