@@ -27,9 +27,10 @@ run: build engine ## main job: collector, simulated 3CX and agent on this machin
 .PHONY: build
 build: need-go web ## build all programs into bin/
 	@mkdir -p bin
-	@echo "building agent, simulator and collector …"
+	@echo "building agent, collector and the tools for tests …"
 	@$(AGENTBUILD) -o bin/ ./agent/cmd/...
 	@$(GOBUILD) -tags webui -o bin/ ./collector/cmd/...
+	@$(GOBUILD) -o bin/ ./shared/cmd/...
 
 .PHONY: web
 web: $(WEB_DIST) ## build the web pages into collector/web/dist
