@@ -82,12 +82,12 @@ idle=$(measure agent_idle "$pid")
 kill "$pid"
 
 say "an agent with ten targets once a second and a 3CX every ten seconds"
-{
+agent loaded < <(
 	printf '[agent]\ndefault_targets = false\n[pbx]\nurl = "%s"\nclient_id = "sidetone"\nclient_secret = "s"\nca_file = "%s"\n' "$pbx" "$dir/pbx-ca.pem"
 	for i in 1 2 3 4 5 6 7 8 9 10; do
 		printf '[[target]]\nname = "target %d"\nkind = "icmp"\naddress = "127.0.0.%d"\n' "$i" "$i"
 	done
-} | agent loaded
+)
 sleep 20
 loaded=$(measure agent_loaded "$pid")
 kill "$pid"
