@@ -83,8 +83,8 @@ type write struct{ key, value []byte }
 // errNotFound says that a key has no value.
 var errNotFound = errors.New("no such key")
 
-// smallProfile keeps Badger at about 50 MB resident and a few sparse MB on disk; its
-// defaults want hundreds. Values stay inside the tables (ValueThreshold is above any
+// smallProfile keeps Badger at a few MB of memory and of sparse files; its defaults want
+// hundreds. Values stay inside the tables (ValueThreshold is above any
 // value), so the value log is empty and needs no garbage collection.
 func smallProfile(dir string, log zerolog.Logger) badger.Options {
 	const memtable = 1 << 20
